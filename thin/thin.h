@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * thin/: pools of thin-provisioned, copy-on-write virtual disks.  The library's public header.
+ *
+ * Single-threaded and event-driven: every call on one pool is made on one thread (its reactor),
+ * every I/O goes through a device port (thin/dev.h), time is passed in.  Calls that say
+ * "blocking" wait on the device; all others return at once and report through a callback, which
+ * is made from thin_pool_run() or from the device's poll() and never from within thin_submit().
+ *
+ * The owner's loop:
+ *
+ *	for (;;) {
+ *		wait for dev->event_fd, its own sockets, or thin_pool_deadline_ms();
+ *		dev->ops->poll(dev);
+ *		read sockets, thin_submit() ...;
+ *		thin_pool_run(pool, now_ms);
+ *		send replies;
+ *	}
+ *
+ * Return values: 0 or a negative errno.  -EUCLEAN is damage on disk.
+ */
+#ifndef THIN_THIN_H
+#define THIN_THIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/err.h"
+#include "thin/dev.h"
+
+#define THIN_BLOCK_SIZE	    4096u
+#define THIN_NAME_MAX	    127u	     /* bytes of a volume name */
+#define THIN_VOLUME_MAX	    (1ULL << 50)     /* bytes of a volume */
+#define THIN_POOL_MIN	    (64ULL << 20)    /* bytes of a pool */
+#define THIN_POOL_MAX	    (1ULL << 50)     /* bytes of a pool */
+#define THIN_JOURNAL_MIN    (4ULL << 20)     /* bytes of the log ring */
+#define THIN_JOURNAL_MAX    (4ULL << 30)
+#define THIN_NODE_CACHE_MIN (8ULL << 20)     /* bytes of the node cache */
+#define THIN_SHADOW_BYTES   (1u << 20)	     /* size of the shadow area, see thin_open */
+
+struct thin_pool;
+struct thin_vol; /* an open volume */
+
+/* ---- pool ---- */
+
+struct thin_create {
+	uint64_t size_bytes;	/* 0: the device's size; rounded down to blocks */
+	uint64_t journal_bytes; /* 0: a default by size */
+	uint64_t seed;		/* for the pool's id and nonces; 0: from the kernel */
+};
+
+/* Write an empty pool over whatever `dev` holds.  Blocking.  The device stays the caller's. */
+int thin_pool_create(struct thin_dev *dev, const struct thin_create *params, struct err *err)
+	__attribute__((warn_unused_result));
+
+enum thin_event_kind {
+	THIN_EVENT_NOTE,	/* worth a line at info: recovery summary, a repaired copy */
+	THIN_EVENT_DAMAGE,	/* checksum mismatch, lost copy: counted, service goes on */
+	THIN_EVENT_LOW_SPACE,	/* free space fell below the low-water mark */
+	THIN_EVENT_FULL,	/* a write was answered with ENOSPC */
+	THIN_EVENT_READ_ONLY,	/* the pool went read-only: a flush or metadata write failed */
+};
+
+struct thin_open {
+	uint64_t node_cache_bytes;	/* memory for map nodes; 0: 64 MiB */
+	uint64_t buffer_bytes;		/* memory for data in flight; 0: 32 MiB */
+	uint64_t checkpoint_log_bytes;	/* checkpoint at this much log; 0: half the ring */
+	uint64_t commit_bytes;		/* commit by itself at this much new data; 0: 64 MiB */
+	uint32_t commit_ms;		/* ... or after this long with records; 0: 1000 */
+	bool read_only;
+	bool accept_damage;		/* go on past a hole in the log (data is lost) */
+	uint64_t seed;			/* for nonces; 0: from the kernel */
+	/*
+	 * THIN_SHADOW_BYTES of memory, 4096-aligned, that survive the process but not the power
+	 * (a MAP_SHARED file on tmpfs), with what they held at the last process's end; NULL for
+	 * none.  With it the death of the process loses no acknowledged write.  Must stay valid
+	 * until thin_pool_close().
+	 */
+	void *shadow;
+	/* Called with what an administrator should hear; `text` without the pool's name. */
+	void (*event)(void *user, enum thin_event_kind kind, const char *text);
+	void *event_user;
+	uint64_t now_ms; /* monotonic */
+};
+
+/*
+ * Recover and open.  Blocking.  `dev` stays the caller's and must outlive the pool.
+ * -EUCLEAN: not a pool, or damaged; -ENOTSUP: made by a newer version; -EROFS is never returned:
+ * an unknown read-only feature flag opens the pool read-only and says so by an event.
+ */
+int thin_pool_open(struct thin_dev *dev, const struct thin_open *params,
+		   struct thin_pool **ret_pool, struct err *err) __attribute__((warn_unused_result));
+
+/* Finish what is in flight, checkpoint, free.  Blocking.  All volumes must be closed. */
+int thin_pool_close(struct thin_pool *pool);
+
+/* Free without any I/O, as if the process had died.  Nothing may be in flight on the device, or
+ * the device must never complete it. */
+void thin_pool_abandon(struct thin_pool *pool);
+
+/* Do what is ready: admit requests, commit, checkpoint, reclaim.  Once per turn of the loop, after
+ * the device's poll(). */
+void thin_pool_run(struct thin_pool *pool, uint64_t now_ms);
+
+/* When thin_pool_run() wants to be called next if nothing else happens; UINT64_MAX: never. */
+uint64_t thin_pool_deadline_ms(const struct thin_pool *pool);
+
+/* True when nothing is queued, in flight or due: no request, commit, checkpoint or reclaim. */
+bool thin_pool_idle(const struct thin_pool *pool);
+
+struct thin_pool_stat {
+	uint8_t id[16];
+	uint64_t size_bytes, journal_bytes;
+	uint64_t block_count;	    /* allocatable blocks */
+	uint64_t data_blocks;	    /* blocks holding data of volumes */
+	uint64_t metadata_blocks;   /* map nodes, catalog */
+	uint64_t reserved_blocks;   /* promised: NO_HOLE ranges and full reservations */
+	uint64_t reclaim_blocks;    /* of deleted things, not yet given back (upper bound) */
+	uint64_t free_blocks;	    /* block_count - data - metadata - reclaim */
+	uint64_t generation;
+	uint64_t log_used_bytes;
+	uint64_t volume_count;
+	uint64_t node_cache_bytes, node_dirty_count;
+	bool read_only, low_space;
+	/* counters since open */
+	uint64_t commits, checkpoints, flushes, checkpoint_bytes, log_bytes;
+	uint64_t data_written_bytes, data_read_bytes, checksum_errors, enospc_errors, punched_bytes;
+	uint64_t replayed_records, skipped_records;
+};
+void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_stat);
+
+/* ---- volumes ---- */
+
+/*
+ * A name: 1 to THIN_NAME_MAX bytes of [A-Za-z0-9._-] and UTF-8 letters beyond ASCII, not beginning
+ * with '.' or '-'.  (Free of '/', '@' and ';', which the export grammar uses, of blanks and of
+ * control characters.)  Returns 0 or -EINVAL with a sentence.
+ */
+int thin_name_check(const char *name, struct err *err);
+
+struct thin_vol_stat {
+	uint64_t id;
+	char name[THIN_NAME_MAX + 1];
+	uint64_t size_bytes;
+	uint64_t mapped_blocks;	  /* blocks with data */
+	uint64_t reserved_blocks; /* provisioned zeroes */
+	uint32_t open_count;
+	uint64_t created_s; /* Unix time */
+};
+
+/* Volumes in order of their names: the first whose name is greater than `after` (NULL or "": the
+ * first of all).  -ENOENT at the end. */
+int thin_vol_next(const struct thin_pool *pool, const char *after, struct thin_vol_stat *ret_stat);
+int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vol_stat *ret_stat);
+
+/* A handle for I/O; several may be open for one volume.  -ENOENT. */
+int thin_vol_open(struct thin_pool *pool, const char *name, struct thin_vol **ret_vol)
+	__attribute__((warn_unused_result));
+/* No request of this handle may be in flight.  NULL is fine. */
+void thin_vol_close(struct thin_vol *vol);
+uint64_t thin_vol_size_bytes(const struct thin_vol *vol);
+void thin_vol_stat(const struct thin_vol *vol, struct thin_vol_stat *ret_stat);
+
+/* ---- requests ---- */
+
+enum thin_op {
+	THIN_READ,   /* offset and len multiples of 4096; holes read as zeroes */
+	THIN_WRITE,  /* any offset and length */
+	THIN_ZERO,   /* any offset and length; see THIN_NO_HOLE, THIN_FAST */
+	THIN_TRIM,   /* whole blocks inside the range become holes; the rest is left alone */
+	THIN_FLUSH,  /* every request answered before its submission becomes durable */
+	THIN_STATUS, /* fills `extents` for whole blocks covering the range */
+	THIN_CACHE,  /* load the map of the range */
+	/* Control; durable when answered. */
+	THIN_VOL_CREATE, /* `name`, `size_bytes`, `time_s`: -EEXIST -ENOSPC -EINVAL */
+	THIN_VOL_RESIZE, /* `name`, `size_bytes`, `shrink`: -ENOENT -EBUSY (see `shrink`) */
+	THIN_VOL_RENAME, /* `name` -> `new_name`: -ENOENT -EEXIST */
+	THIN_VOL_DELETE, /* `name`: -ENOENT, -EBUSY while open */
+	THIN_POOL_GROW,	 /* `size_bytes`; the device must already have that size */
+	THIN_CHECKPOINT, /* take one now and wait for it */
+};
+
+#define THIN_FUA     (1u << 0) /* any op: durable when answered */
+#define THIN_NO_HOLE (1u << 1) /* THIN_ZERO: stays provisioned, a later write cannot fail for space */
+#define THIN_FAST    (1u << 2) /* THIN_ZERO: -ENOTSUP unless it needs no data written */
+
+#define THIN_EXTENT_HOLE (1u << 0) /* not provisioned: writing allocates */
+#define THIN_EXTENT_ZERO (1u << 1) /* reads as zeroes */
+
+struct thin_extent {
+	uint64_t len_bytes;
+	uint32_t flags;
+};
+
+/*
+ * A request.  Belongs to the engine from thin_submit() until `done`.  The owner fills the first
+ * part; `buf` must stay valid as long.  For THIN_READ `buf` is aligned to 4096; for THIN_WRITE an
+ * aligned buf at an aligned offset spares a copy.
+ */
+struct thin_req {
+	enum thin_op op;
+	uint32_t flags;
+	struct thin_vol *vol; /* data ops */
+	uint64_t offset, len; /* bytes; within the volume (the caller checks; -EINVAL if not) */
+	void *buf;
+	struct thin_extent *extents; /* THIN_STATUS */
+	uint32_t extent_max;	     /* capacity, at least 1 */
+	uint32_t extent_count;	     /* result; fewer bytes than `len` may be described */
+	const char *name, *new_name; /* control */
+	uint64_t size_bytes, time_s;
+	bool shrink; /* THIN_VOL_RESIZE may cut data off (also while open) */
+	void (*done)(struct thin_req *req, int res);
+	void *user;
+	uint64_t bad_offset; /* result: with -EIO of a checksum, the byte offset in the volume */
+
+	/* private */
+	struct thin_req *next, *prev;
+	struct thin_io *io;
+	uint64_t priv[8];
+};
+
+/*
+ * Queue a request.  Never fails and never calls back from within.  Requests in flight are not
+ * ordered among each other, except that overlapping writes, zeroes and trims of one volume take
+ * effect one after the other.  FLUSH covers exactly what was answered before it was submitted.
+ *
+ * Results: 0; -EINVAL; -ENOSPC only after an own commit and checkpoint brought nothing back;
+ * -EROFS (pool or handle read-only); -EIO for a checksum mismatch or a failing device.
+ */
+void thin_submit(struct thin_pool *pool, struct thin_req *req);
+
+/* ---- offline verification ---- */
+
+struct thin_verify_report {
+	uint64_t volumes, nodes, data_blocks, catalog_blocks;
+	uint64_t errors;	/* damage of any kind */
+	uint64_t leaked_blocks; /* marked allocated, referenced by nothing */
+};
+
+/*
+ * Check a pool that no one has open: superblocks, log, catalog, bitmaps, every node, and with
+ * `data` every block's checksum.  Changes nothing (the log is replayed in memory).  Blocking.
+ * `problem` is called with a sentence for each finding.  Returns 0 when clean, -EUCLEAN else.
+ */
+int thin_verify(struct thin_dev *dev, bool data, void (*problem)(void *user, const char *text),
+		void *user, struct thin_verify_report *ret_report, struct err *err);
+
+#endif
