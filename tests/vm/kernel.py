@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Debian's stock kernel and a static busybox, unpacked into a cache and never installed.
+
+The cache (VM_CACHE, else .cache/vm of the checkout) holds
+
+    debs/            the two packages, as `apt-get download` named them
+    KERNEL/          vmlinuz and lib/modules/KERNEL with modules.dep made by depmod
+    busybox          the static binary
+
+Installing them would replace the host's busybox and make an initramfs for a kernel that the host
+never boots.  The kernel is the one package that linux-image-cloud-amd64 depends on; apt finds the
+newest.  A full cache is used as it is, so that a second run needs no network; VM_REFRESH=1 looks
+for a newer kernel.  A folder appears in the cache by rename only, under a lock: several tests may
+begin at once, and a killed one leaves nothing half-made.
+"""
+import fcntl
+import glob
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+METAPACKAGE = "linux-image-cloud-amd64"
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class Unavailable(Exception):
+    """The kernel cannot be had here (no network and no cache, a missing tool)."""
+
+
+def cache_dir():
+    return os.environ.get("VM_CACHE") or os.path.join(TOP, ".cache", "vm")
+
+
+def _run(argv, **kw):
+    try:
+        return subprocess.run(argv, check=True, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, **kw).stdout
+    except FileNotFoundError as e:
+        raise Unavailable(f"{argv[0]} is not installed") from e
+    except subprocess.CalledProcessError as e:
+        raise Unavailable(f"{' '.join(argv)}: {e.stderr.strip() or e.returncode}") from e
+
+
+def _kernel_package():
+    out = _run(["apt-cache", "depends", METAPACKAGE])
+    found = re.findall(r"Depends: (linux-image-\S+)", out)
+    if not found:
+        raise Unavailable(f"{METAPACKAGE} is unknown to apt (run apt-get update)")
+    return found[0]
+
+
+def _download(package, debs):
+    """The package's file; downloaded unless the cache has it."""
+    have = sorted(glob.glob(os.path.join(debs, package + "_*.deb")), key=os.path.getmtime)
+    if have and not os.environ.get("VM_REFRESH"):
+        return have[-1]
+    with tempfile.TemporaryDirectory(dir=debs) as tmp:
+        _run(["apt-get", "-q", "download", package], cwd=tmp, timeout=300)
+        (deb,) = glob.glob(os.path.join(tmp, "*.deb"))
+        final = os.path.join(debs, os.path.basename(deb))
+        os.rename(deb, final)
+    return final
+
+
+def _unpack_kernel(deb, cache):
+    with tempfile.TemporaryDirectory(dir=cache) as tmp:
+        _run(["dpkg-deb", "-x", deb, tmp + "/x"])
+        (release,) = os.listdir(tmp + "/x/lib/modules")
+        out = os.path.join(tmp, release)
+        os.makedirs(out + "/lib/modules")
+        os.rename(f"{tmp}/x/boot/vmlinuz-{release}", out + "/vmlinuz")
+        os.rename(f"{tmp}/x/lib/modules/{release}", f"{out}/lib/modules/{release}")
+        _run(["depmod", "-b", out, release])
+        shutil.rmtree(os.path.join(cache, release), ignore_errors=True)
+        os.rename(out, os.path.join(cache, release))
+    return release
+
+
+class Kernel:
+    """What to boot: .vmlinuz, .modules (the folder with modules.dep), .release, .busybox."""
+
+    def __init__(self):
+        cache = cache_dir()
+        debs = os.path.join(cache, "debs")
+        os.makedirs(debs, exist_ok=True)
+        with open(os.path.join(cache, "lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.busybox = self._get_busybox(cache, debs)
+            self.release = self._get_kernel(cache, debs)
+        self.vmlinuz = os.path.join(cache, self.release, "vmlinuz")
+        self.modules = os.path.join(cache, self.release, "lib/modules", self.release)
+
+    @staticmethod
+    def _get_kernel(cache, debs):
+        ready = sorted(glob.glob(os.path.join(cache, "*", "vmlinuz")), key=os.path.getmtime)
+        if ready and not os.environ.get("VM_REFRESH"):
+            return os.path.basename(os.path.dirname(ready[-1]))
+        return _unpack_kernel(_download(_kernel_package(), debs), cache)
+
+    @staticmethod
+    def _get_busybox(cache, debs):
+        path = os.path.join(cache, "busybox")
+        if not os.path.exists(path):
+            deb = _download("busybox-static", debs)
+            with tempfile.TemporaryDirectory(dir=cache) as tmp:
+                _run(["dpkg-deb", "-x", deb, tmp])
+                os.rename(tmp + "/bin/busybox", path)
+        return path
+
+    def module_files(self, names):
+        """Paths below .modules of the named modules and all that they depend on.  Built-in names
+        need no file; an unknown one is a ValueError that names it."""
+        deps, builtin = {}, set()
+        key = lambda path: re.sub(r"\.ko(\.\w+)?$", "", os.path.basename(path)).replace("-", "_")
+        with open(os.path.join(self.modules, "modules.dep")) as f:
+            for line in f:
+                path, _, need = line.partition(":")
+                deps[key(path)] = [path] + need.split()
+        with open(os.path.join(self.modules, "modules.builtin")) as f:
+            builtin = {key(line.strip()) for line in f}
+        files = []
+        for name in names:
+            k = name.replace("-", "_")
+            if k in deps:
+                files += [p for p in deps[k] if p not in files]
+            elif k not in builtin:
+                raise ValueError(f"kernel {self.release} has no module '{name}'")
+        return files
