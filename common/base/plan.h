@@ -36,7 +36,14 @@ enum plan_state {
 	PLAN_UNDO_FAILED, /* done and could not be taken back */
 };
 
+/* Whose struct an operation is embedded in: one constant object per library, compared by address.
+ */
+struct plan_owner {
+	const char *name;
+};
+
 struct plan_op {
+	const struct plan_owner *owner;
 	unsigned stage;
 	enum plan_state state;
 	int result; /* of the last try: 0 or -errno, set by the port */
