@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The reactor: one thread that owns one pool, its device, its volumes and the connections that
+ * are in their transmission phase.
+ *
+ * Nothing of this is locked: whatever touches the pool runs on the reactor's thread, sent there
+ * as a task.  "Control thread" is the one that made the reactor and owns the `home` mailbox (the
+ * server's, see server_home()); every function below is for the control thread unless it says
+ * otherwise, and none may be called from within a task's `run`.
+ *
+ * A task travels: reactor_post() -> `run` on the reactor's thread -> (at once or after engine
+ * requests) reactor_task_finish() -> home mailbox -> `done` on the control thread.
+ */
+#ifndef BLOCKD_REACTOR_H
+#define BLOCKD_REACTOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "blockd/mailbox.h"
+#include "common/base/err.h"
+#include "thin/thin.h"
+
+#define REACTOR_POOL_NAME_MAX	127u
+#define REACTOR_BUFFERS_DEFAULT (64ull << 20)
+
+struct reactor;
+
+struct reactor_params {
+	const char *name;      /* the pool's name; copied */
+	struct mailbox *home;  /* the control thread's; outlives the reactor */
+	uint64_t buffer_bytes; /* memory for requests in flight; 0: REACTOR_BUFFERS_DEFAULT */
+	uint32_t spin_us;      /* keep polling so long before sleeping (QD1 latency); 0: never */
+	/*
+	 * Open device and pool.  Called once on the reactor's thread (io_uring belongs to the
+	 * thread that made it), may block (recovery).  On failure nothing is left open.
+	 */
+	int (*open)(void *user, struct thin_dev **ret_dev, struct thin_pool **ret_pool,
+		    struct err *err);
+	/*
+	 * Close both: thin_pool_close(), dev->ops->close().  Called once on the reactor's thread
+	 * after the last connection and volume handle is closed; may block.
+	 */
+	void (*close)(void *user, struct thin_dev *dev, struct thin_pool *pool);
+	void *user;
+};
+
+/*
+ * Start the thread and return; the pool opens meanwhile.  Several pools may open side by side.
+ * Then call reactor_wait().
+ */
+int reactor_start(const struct reactor_params *params, struct reactor **ret_reactor,
+		  struct err *err) __attribute__((warn_unused_result));
+
+/*
+ * Blocks until `open` has returned; its result.  On failure the thread has ended: free the
+ * reactor.  Nothing else below may be called before this has returned 0.
+ */
+int reactor_wait(struct reactor *reactor, struct err *err) __attribute__((warn_unused_result));
+
+/*
+ * Close all connections (gracefully within `drain_ms`, see reactor_drain()), run `close`, end the
+ * thread.  Blocking.  Tasks posted before are run; those whose engine requests are under way
+ * finish first.  NULL is fine.
+ */
+void reactor_stop_free(struct reactor *reactor, uint32_t drain_ms);
+
+const char *reactor_name(const struct reactor *reactor);
+
+/* Any thread: rises with each turn of the loop and at least once a second.  A watchdog that sees
+ * it stand still for long has found a hung pool.  Stands still during `open` and `close`. */
+uint64_t reactor_beat(const struct reactor *reactor);
+
+/* ---- tasks ---- */
+
+struct reactor_task {
+	/*
+	 * On the reactor's thread.  Must lead to exactly one reactor_task_finish(), now or later.
+	 * NULL: `req` (a control request of thin.h, or any other, without its done and user) is
+	 * submitted and its result is the task's.
+	 */
+	void (*run)(struct reactor *reactor, struct reactor_task *task);
+	/* On the control thread, from server_dispatch(); owns the task again.  May be NULL only if
+	 * someone else frees the task. */
+	void (*done)(struct reactor_task *task, int res);
+	void *user;
+	struct thin_req req; /* what it points to stays valid until done() */
+
+	/* private */
+	struct letter letter;
+	struct reactor *reactor;
+	int res;
+};
+
+/* Send a task.  Never fails, never blocks.  Belongs to the reactor until `done`. */
+void reactor_post(struct reactor *reactor, struct reactor_task *task);
+
+/* On the reactor's thread: the end of a task. */
+void reactor_task_finish(struct reactor_task *task, int res);
+
+/* On the reactor's thread: what it owns. */
+struct thin_pool *reactor_pool(struct reactor *reactor);
+struct thin_dev *reactor_dev(struct reactor *reactor);
+
+/*
+ * Run `fn` on the reactor's thread and wait for its return.  Blocking for about one turn of the
+ * loop.  `fn` must not block and sees a pool between two turns: right for thin_vol_find(),
+ * thin_pool_stat() and their like, wrong for anything that waits for the device.
+ */
+int reactor_call(struct reactor *reactor, int (*fn)(struct reactor *reactor, void *arg), void *arg);
+
+/* Submit an engine request (without its done and user) and wait for its result.  Blocking for as
+ * long as the device takes: for start-up and small tools; verbs post a task. */
+int reactor_request(struct reactor *reactor, struct thin_req *req);
+
+/* ---- connections and counters ---- */
+
+/* Counted since the connection, or for a volume since the start of the process. */
+struct io_counters {
+	uint64_t reads, writes, flushes, trims, zeroes, others;
+	uint64_t read_bytes, written_bytes, trimmed_bytes, zeroed_bytes;
+	uint64_t errors; /* requests answered with an error */
+};
+
+struct reactor_conn_info {
+	uint64_t id;			    /* as in server.h */
+	char peer[128];			    /* "tcp:10.0.0.7:40112", "unix:pid=812,uid=64055" */
+	char listener[64];		    /* the listen block's name */
+	char volume[THIN_NAME_MAX + 1];	    /* as it is called now */
+	bool read_only, structured, status; /* status: base:allocation was negotiated */
+	uint64_t since_s;		    /* Unix time */
+	uint32_t in_flight;		    /* requests */
+	uint64_t buffer_bytes;		    /* memory of the pool's buffers it holds now */
+	uint64_t received_bytes, sent_bytes;
+	struct io_counters io;
+};
+
+struct reactor_vol_info {
+	struct thin_vol_stat stat;
+	uint32_t connections;
+	struct io_counters io;
+};
+
+struct reactor_stat {
+	struct thin_pool_stat pool;
+	uint32_t connections;
+	uint64_t buffer_limit_bytes, buffer_used_bytes, buffer_peak_bytes;
+	uint64_t buffer_waits;	 /* times a connection had to wait for memory */
+	uint64_t stalled_drops;	 /* connections closed for holding memory others waited for */
+	uint64_t protocol_drops; /* connections closed for breaking the protocol */
+	uint64_t turns, sleeps, recvs, sends;
+};
+
+/* Snapshots; blocking for one turn.  `*ret_list` is malloc'ed (NULL when empty), the caller frees
+ * it.  -ENOMEM.  Volumes come in order of their names: all of the pool's, open or not. */
+int reactor_list_conns(struct reactor *reactor, struct reactor_conn_info **ret_list,
+		       size_t *ret_count) __attribute__((warn_unused_result));
+int reactor_list_vols(struct reactor *reactor, struct reactor_vol_info **ret_list,
+		      size_t *ret_count) __attribute__((warn_unused_result));
+void reactor_get_stat(struct reactor *reactor, struct reactor_stat *ret_stat);
+
+/*
+ * Cut the connections of one volume (NULL: all of them), or the one with `id` (0: any).  What
+ * they have in flight finishes in the engine but is not answered.  When no handle of theirs is
+ * left, task->done gets the number cut: from then on THIN_VOL_DELETE and the like do not see
+ * these handles (a client may of course have connected anew).  `task` needs only `done`, `user`.
+ */
+void reactor_cut_conns(struct reactor *reactor, const char *volume, uint64_t id,
+		       struct reactor_task *task);
+
+/*
+ * Graceful: no further requests are read, what is in flight is finished and answered, then the
+ * connections are closed; those that do not take their answers are cut after `drain_ms`.
+ * task->done comes when none is left.  Connections handed over later are closed at once.
+ */
+void reactor_drain(struct reactor *reactor, uint32_t drain_ms, struct reactor_task *task);
+
+/* ---- for server.c ---- */
+
+/* What the handshake settled.  Sockets and bytes are handed over. */
+struct reactor_adopt {
+	int fd; /* non-blocking; the reactor's from now on */
+	uint64_t id;
+	char peer[128];
+	char listener[64];
+	struct thin_vol *vol; /* opened on the reactor's thread by reactor_open_vol() */
+	bool read_only, structured, status;
+	const void *out; /* bytes of the handshake not yet sent; copied */
+	size_t out_len;
+	const void *in; /* bytes received behind the handshake; copied */
+	size_t in_len;
+	/* On the control thread when the connection is closed; `reason` says why, "" if cleanly. */
+	void (*closed)(void *user, uint64_t id, const char *reason);
+	void *user;
+};
+
+/* Open a handle for a connection to come; blocking for one turn.  Fills size and state.
+ * -ENOENT. */
+int reactor_open_vol(struct reactor *reactor, const char *volume, struct thin_vol **ret_vol,
+		     struct thin_vol_stat *ret_stat, bool *ret_pool_read_only)
+	__attribute__((warn_unused_result));
+
+/* Hand a connection over.  Takes the fd and the handle in every case.  -ENOMEM: they have been
+ * closed and `closed` will not be called. */
+int reactor_adopt(struct reactor *reactor, const struct reactor_adopt *adopt)
+	__attribute__((warn_unused_result));
+
+#endif
