@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * blockd's configuration.
+ *
+ *	root: control runtime connections handshake_timeout
+ *	listen "name" { address mode owner group insecure }
+ *	pool   "name" { path size journal cache buffers spin_us create }
+ *	volume "name" { pool size description }
+ *
+ * The tables say what one value may be; the check_*() functions below what must hold between
+ * values.  Each adds its complaints to the tree and goes on, so that one run shows them all; only
+ * then is the tree turned into the plain structs the rest of blockd reads.
+ */
+#include <errno.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "blockd/conf.h"
+#include "blockd/server.h"
+#include "common/base/nearest.h"
+#include "thin/thin.h"
+
+#define LISTEN_MAX	16u
+#define CONNECTIONS_MAX 65535u
+
+/* ---- values ---- */
+
+static int check_name(const char *title, struct err *err)
+{
+	/* the parser puts "found ..." in front */
+	return thin_name_check(title, err);
+}
+
+static int check_block_multiple(const struct conf_value *value, struct err *err)
+{
+	if (value->number % THIN_BLOCK_SIZE == 0)
+		return 0;
+	return err_set(err, -EINVAL, "expected a multiple of %u bytes", THIN_BLOCK_SIZE);
+}
+
+static int check_address(const struct conf_value *value, struct err *err)
+{
+	return server_check_address(value->text, err);
+}
+
+static int check_control(const struct conf_value *value, struct err *err)
+{
+	if (strlen(value->text) < sizeof(((struct sockaddr_un *)NULL)->sun_path))
+		return 0;
+	return err_set(err, -EINVAL, "expected a socket path of at most %zu bytes",
+		       sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+}
+
+static int check_owner(const struct conf_value *value, struct err *err)
+{
+	return getpwnam(value->text) ? 0 : err_set(err, -EINVAL, "expected a user of this system");
+}
+
+static int check_group(const struct conf_value *value, struct err *err)
+{
+	return getgrnam(value->text) ? 0 : err_set(err, -EINVAL, "expected a group of this system");
+}
+
+/* ---- schema ---- */
+
+static const struct conf_key root_keys[] = {
+	{ .name = "control",
+	  .type = CONF_PATH,
+	  .preset = CONF_CONTROL_DEFAULT,
+	  .check = check_control,
+	  .help = "the socket vdiskctl talks to, mode 0600" },
+	{ .name = "runtime",
+	  .type = CONF_PATH,
+	  .help = "directory on tmpfs for what survives blockd but not the power" },
+	{ .name = "connections",
+	  .type = CONF_INT,
+	  .preset = "100",
+	  .min = 1,
+	  .max = CONNECTIONS_MAX,
+	  .help = "most NBD connections at once" },
+	{ .name = "handshake_timeout",
+	  .type = CONF_DURATION,
+	  .preset = "10s",
+	  .min = 100,
+	  .max = 3600 * 1000,
+	  .help = "a client that has not finished its handshake by then is dropped" },
+	{ 0 },
+};
+
+static const struct conf_key listen_keys[] = {
+	{ .name = "address",
+	  .type = CONF_STRING,
+	  .flags = CONF_REQUIRED,
+	  .check = check_address,
+	  .help = "unix:PATH or tcp:ADDRESS:PORT" },
+	{ .name = "mode", .type = CONF_MODE, .help = "permissions of a unix socket; 0660" },
+	{ .name = "owner",
+	  .type = CONF_STRING,
+	  .check = check_owner,
+	  .help = "user that owns a unix socket" },
+	{ .name = "group",
+	  .type = CONF_STRING,
+	  .check = check_group,
+	  .help = "group that owns a unix socket" },
+	{ .name = "insecure",
+	  .type = CONF_BOOL,
+	  .preset = "false",
+	  .help = "allow plain TCP on an address beyond loopback" },
+	{ 0 },
+};
+
+static const struct conf_key pool_keys[] = {
+	{ .name = "path",
+	  .type = CONF_PATH,
+	  .flags = CONF_REQUIRED,
+	  .help = "a file or a block device" },
+	{ .name = "size",
+	  .type = CONF_SIZE,
+	  .min = THIN_POOL_MIN,
+	  .max = THIN_POOL_MAX,
+	  .check = check_block_multiple,
+	  .help = "made with it, grown to it, never shrunk" },
+	{ .name = "journal",
+	  .type = CONF_SIZE,
+	  .min = THIN_JOURNAL_MIN,
+	  .max = THIN_JOURNAL_MAX,
+	  .check = check_block_multiple,
+	  .help = "the intent log, fixed when the pool is made" },
+	{ .name = "cache",
+	  .type = CONF_SIZE,
+	  .preset = "64M",
+	  .min = THIN_NODE_CACHE_MIN,
+	  .max = 1ULL << 40,
+	  .help = "memory for the maps of the volumes" },
+	{ .name = "buffers",
+	  .type = CONF_SIZE,
+	  .preset = "64M",
+	  .min = 34u << 20,
+	  .max = 1ULL << 36,
+	  .help = "memory for requests on their way" },
+	{ .name = "spin_us",
+	  .type = CONF_INT,
+	  .preset = "0",
+	  .max = 1000,
+	  .help = "microseconds to poll before sleeping: lower latency for a busy CPU" },
+	{ .name = "create",
+	  .type = CONF_BOOL,
+	  .preset = "false",
+	  .help = "make the pool when it is missing" },
+	{ 0 },
+};
+
+static const struct conf_key volume_keys[] = {
+	{ .name = "pool",
+	  .type = CONF_STRING,
+	  .flags = CONF_REQUIRED,
+	  .help = "the pool it lives in" },
+	{ .name = "size",
+	  .type = CONF_SIZE,
+	  .flags = CONF_REQUIRED,
+	  .min = THIN_BLOCK_SIZE,
+	  .max = THIN_VOLUME_MAX,
+	  .check = check_block_multiple,
+	  .help = "made with it, grown to it, never shrunk" },
+	{ .name = "description", .type = CONF_STRING, .max = 255, .help = "a line for people" },
+	{ 0 },
+};
+
+static const struct conf_section_type sections[] = {
+	{ .name = "listen",
+	  .title = CONF_TITLE_STRING,
+	  .title_check = check_name,
+	  .keys = listen_keys,
+	  .help = "a socket that serves NBD" },
+	{ .name = "pool",
+	  .title = CONF_TITLE_STRING,
+	  .title_check = check_name,
+	  .keys = pool_keys,
+	  .help = "a file or device that holds volumes" },
+	{ .name = "volume",
+	  .title = CONF_TITLE_STRING,
+	  .title_check = check_name,
+	  .keys = volume_keys,
+	  .help = "a disk that must be there" },
+	{ 0 },
+};
+
+const struct conf_section_type blockd_conf_schema = {
+	.name = "",
+	.title = CONF_TITLE_NONE,
+	.keys = root_keys,
+	.sections = sections,
+};
+
+/* ---- checks between values ---- */
+
+/* Keys that only a unix socket has. */
+static void check_listen_tcp(struct conf *tree, const struct blockd_conf_listen *listen)
+{
+	static const char *const keys[] = { "mode", "owner", "group" };
+	const struct conf_section *s = listen->section;
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (conf_is_set(s, keys[i]))
+			conf_error_at(tree, s, keys[i],
+				      "found '%s' with a TCP address, expected none: only a unix "
+				      "socket has one",
+				      conf_text(s, keys[i]));
+	if (server_address_is_public(listen->address) && !conf_flag(s, "insecure"))
+		conf_error_at(tree, s, "address",
+			      "found plain TCP beyond loopback ('%s'), expected a loopback "
+			      "address, or insecure = true for a network you trust",
+			      listen->address);
+}
+
+static void check_listen(struct conf *tree, const struct blockd_conf *conf,
+			 const struct blockd_conf_listen *listen)
+{
+	const struct conf_section *s = listen->section;
+
+	if (strncmp(listen->address, "unix:", 5) != 0)
+		check_listen_tcp(tree, listen);
+	else if (conf->control && strcmp(listen->address + 5, conf->control) == 0)
+		conf_error_at(tree, s, "address",
+			      "found the path of the control socket, expected another");
+	for (const struct blockd_conf_listen *o = conf->listens; o < listen; o++)
+		if (o->address && strcmp(o->address, listen->address) == 0)
+			conf_error_at(
+				tree, s, "address",
+				"found '%s', expected another: listen \"%s\" (line %u) has it",
+				listen->address, o->name, o->section->pos.line);
+}
+
+/* Two names of one file: the paths are equal, or both exist and are the same inode. */
+static bool same_file(const char *a, const char *b)
+{
+	struct stat sa, sb;
+
+	if (strcmp(a, b) == 0)
+		return true;
+	if (stat(a, &sa) < 0 || stat(b, &sb) < 0)
+		return false;
+	if (S_ISBLK(sa.st_mode) && S_ISBLK(sb.st_mode))
+		return sa.st_rdev == sb.st_rdev;
+	return sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
+static void check_pool(struct conf *tree, const struct blockd_conf *conf,
+		       const struct blockd_conf_pool *pool)
+{
+	const struct conf_section *s = pool->section;
+	struct stat st;
+	bool is_device = pool->path && stat(pool->path, &st) == 0 && S_ISBLK(st.st_mode);
+
+	if (pool->create && !pool->size_bytes && !is_device && pool->path)
+		conf_error_at(tree, s, "create",
+			      "found create = true without a size, expected size = SIZE "
+			      "(only a block device has one of its own)");
+	if (pool->size_bytes && pool->journal_bytes > pool->size_bytes / 2)
+		conf_error_at(tree, s, "journal", "found '%s', expected at most half of the pool",
+			      conf_text(s, "journal"));
+	for (const struct blockd_conf_pool *o = conf->pools; o < pool; o++)
+		if (pool->path && o->path && same_file(o->path, pool->path))
+			conf_error_at(tree, s, "path",
+				      "found '%s', expected another: pool \"%s\" (line %u) has it",
+				      pool->path, o->name, o->section->pos.line);
+}
+
+static void check_volume(struct conf *tree, const struct blockd_conf *conf,
+			 const struct blockd_conf_volume *volume)
+{
+	const struct conf_section *s = volume->section;
+	struct nearest near;
+
+	if (!volume->pool || conf_section_find(tree, conf_root(tree), "pool", volume->pool))
+		return;
+	nearest_start(&near, volume->pool);
+	for (size_t i = 0; i < conf->pool_count; i++)
+		nearest_feed(&near, conf->pools[i].name);
+	if (near.best)
+		conf_error_at(tree, s, "pool",
+			      "found '%s', expected a pool of this file; did you mean '%s'?",
+			      volume->pool, near.best);
+	else
+		conf_error_at(tree, s, "pool", "found '%s', expected a pool of this file",
+			      volume->pool);
+}
+
+static void check_all(struct conf *tree, const struct blockd_conf *conf)
+{
+	const struct conf_pos *top = &conf_root(tree)->pos;
+
+	if (conf->pool_count == 0)
+		conf_error(tree, top, "found no pool, expected at least one pool section");
+	if (conf->listen_count == 0)
+		conf_error(tree, top, "found no listener, expected at least one listen section");
+	if (conf->listen_count > LISTEN_MAX)
+		conf_error_at(tree, conf->listens[LISTEN_MAX].section, NULL,
+			      "found %zu listeners, expected at most %u", conf->listen_count,
+			      LISTEN_MAX);
+	for (size_t i = 0; i < conf->listen_count; i++)
+		if (conf->listens[i].address)
+			check_listen(tree, conf, &conf->listens[i]);
+	for (size_t i = 0; i < conf->pool_count; i++)
+		check_pool(tree, conf, &conf->pools[i]);
+	for (size_t i = 0; i < conf->volume_count; i++)
+		check_volume(tree, conf, &conf->volumes[i]);
+}
+
+/* ---- tree to structs ---- */
+
+static size_t count_sections(struct conf *tree, const char *name)
+{
+	size_t count = 0;
+
+	for (struct conf_section *s = conf_section_first(conf_root(tree), name); s;
+	     s = conf_section_next(s, name))
+		count++;
+	return count;
+}
+
+static void take_listen(struct blockd_conf_listen *listen, const struct conf_section *s)
+{
+	const struct passwd *pw = NULL;
+	const struct group *gr = NULL;
+
+	listen->name = s->title;
+	listen->section = s;
+	listen->address = conf_text(s, "address");
+	listen->mode = conf_is_set(s, "mode") ? (mode_t)conf_number(s, "mode") : 0660;
+	if (conf_is_set(s, "owner"))
+		pw = getpwnam(conf_text(s, "owner"));
+	if (conf_is_set(s, "group"))
+		gr = getgrnam(conf_text(s, "group"));
+	listen->uid = pw ? pw->pw_uid : (uid_t)-1;
+	listen->gid = gr ? gr->gr_gid : (gid_t)-1;
+}
+
+static void take_pool(struct blockd_conf_pool *pool, const struct conf_section *s)
+{
+	pool->name = s->title;
+	pool->section = s;
+	pool->path = conf_text(s, "path");
+	pool->size_bytes = conf_number(s, "size");
+	pool->journal_bytes = conf_number(s, "journal");
+	pool->cache_bytes = conf_number(s, "cache");
+	pool->buffer_bytes = conf_number(s, "buffers");
+	pool->spin_us = (uint32_t)conf_number(s, "spin_us");
+	pool->create = conf_flag(s, "create");
+}
+
+static void take_volume(struct blockd_conf_volume *volume, const struct conf_section *s)
+{
+	volume->name = s->title;
+	volume->section = s;
+	volume->pool = conf_text(s, "pool");
+	volume->size_bytes = conf_number(s, "size");
+	volume->description = conf_text(s, "description");
+}
+
+static int take_all(struct blockd_conf *conf)
+{
+	struct conf_section *root = conf_root(conf->tree), *s;
+	size_t listens = count_sections(conf->tree, "listen");
+	size_t pools = count_sections(conf->tree, "pool");
+	size_t volumes = count_sections(conf->tree, "volume");
+
+	conf->control = conf_text(root, "control");
+	conf->runtime = conf_text(root, "runtime");
+	conf->connections_max = conf_number(root, "connections");
+	conf->handshake_timeout_ms = conf_number(root, "handshake_timeout");
+	conf->listens = calloc(listens + 1, sizeof(*conf->listens));
+	conf->pools = calloc(pools + 1, sizeof(*conf->pools));
+	conf->volumes = calloc(volumes + 1, sizeof(*conf->volumes));
+	if (!conf->listens || !conf->pools || !conf->volumes)
+		return -ENOMEM;
+	for (s = conf_section_first(root, "listen"); s; s = conf_section_next(s, "listen"))
+		take_listen(&conf->listens[conf->listen_count++], s);
+	for (s = conf_section_first(root, "pool"); s; s = conf_section_next(s, "pool"))
+		take_pool(&conf->pools[conf->pool_count++], s);
+	for (s = conf_section_first(root, "volume"); s; s = conf_section_next(s, "volume"))
+		take_volume(&conf->volumes[conf->volume_count++], s);
+	return 0;
+}
+
+/* The default of `runtime` is the directory of the control socket: known only now. */
+static int preset_runtime(struct blockd_conf *conf, struct err *err)
+{
+	struct conf_section *root = conf_root(conf->tree);
+	char dir[PATH_MAX];
+	const char *texts[] = { dir };
+	char *slash;
+
+	if (conf_is_set(root, "runtime") || !conf_text(root, "control"))
+		return 0;
+	snprintf(dir, sizeof(dir), "%s", conf_text(root, "control"));
+	slash = strrchr(dir, '/');
+	if (slash == dir)
+		slash++;
+	*slash = '\0';
+	return conf_entry_set(conf->tree, root, "runtime", texts, 1, err);
+}
+
+int blockd_conf_load(const char *path, FILE *errors, struct blockd_conf **ret_conf)
+{
+	struct blockd_conf *conf = calloc(1, sizeof(*conf));
+	struct err err = { 0 };
+	int rc = -ENOMEM;
+
+	*ret_conf = NULL;
+	if (conf)
+		conf->tree = conf_new(&blockd_conf_schema);
+	if (!conf || !conf->tree)
+		goto out;
+	(void)conf_read_file(conf->tree, path);
+	(void)conf_finish(conf->tree);
+	rc = preset_runtime(conf, &err);
+	if (rc < 0)
+		goto out;
+	rc = take_all(conf);
+	if (rc < 0)
+		goto out;
+	check_all(conf->tree, conf);
+	if (conf_error_count(conf->tree) > 0) {
+		conf_print_errors(conf->tree, errors);
+		rc = -EINVAL;
+		goto out_free;
+	}
+	*ret_conf = conf;
+	return 0;
+out:
+	fprintf(errors, "%s: %s\n", path, err.code ? err.text : strerror(-rc));
+out_free:
+	blockd_conf_free(conf);
+	return rc;
+}
+
+int blockd_conf_print(const struct blockd_conf *conf, FILE *out)
+{
+	return conf_print(conf->tree, out, CONF_PRINT_PRESETS);
+}
+
+void blockd_conf_free(struct blockd_conf *conf)
+{
+	if (!conf)
+		return;
+	free(conf->listens);
+	free(conf->pools);
+	free(conf->volumes);
+	conf_free(conf->tree);
+	free(conf);
+}
+
+const struct blockd_conf_volume *blockd_conf_volume_find(const struct blockd_conf *conf,
+							 const char *pool, const char *name)
+{
+	for (size_t i = 0; i < conf->volume_count; i++)
+		if (strcmp(conf->volumes[i].name, name) == 0 &&
+		    strcmp(conf->volumes[i].pool, pool) == 0)
+			return &conf->volumes[i];
+	return NULL;
+}
