@@ -172,7 +172,10 @@ void conf_free(struct conf *c);
 int conf_read_file(struct conf *c, const char *path);
 int conf_read_text(struct conf *c, const char *name, const char *text, size_t len);
 
-/* Check for required keys and fill in defaults.  Returns as above.  May be called again. */
+/*
+ * Check for required keys and fill in defaults, also for keys whose value was wrong (so that the
+ * daemon's own checks can go on to find more).  Returns as above.  May be called again.
+ */
 int conf_finish(struct conf *c);
 
 /* ---- errors ---- */
