@@ -107,7 +107,8 @@ class Guest:
     def add_modules(self, names):
         """Load these, in this order, before the script; what they need comes along."""
         self.kernel.module_files(names)
-        self.load += names
+        # busybox's modprobe does not know what is built in.
+        self.load += [name for name in names if not self.kernel.is_builtin(name)]
 
     def carry_modules(self, names):
         """Have these at hand for the script's modprobe and for the kernel's own requests."""
@@ -117,10 +118,12 @@ class Guest:
     def add_file(self, host, guest=None):
         self.image.add_file(host, guest)
 
-    def add_disk(self, source, read_only=False):
-        """/dev/vda, vdb, ...: a raw image file, or a URI that qemu opens (nbd+unix:///...)."""
+    def add_disk(self, source, read_only=False, reconnect_s=0):
+        """/dev/vda, vdb, ...: a raw image file, or a URI that qemu opens (nbd+unix:///...).
+        `reconnect_s`: how long an NBD server may be away before the guest sees an error."""
         source = source.replace(",", ",,")
         self.disks.append(f"file={source},if=virtio,format=raw,cache=none,discard=unmap"
+                          + (f",file.reconnect-delay={reconnect_s}" if reconnect_s else "")
                           + (",readonly=on" if read_only else ""))
 
     def _command(self, initrd, *lines):
@@ -136,9 +139,10 @@ class Guest:
             argv += ["-drive", disk]
         return argv + self.qemu_args
 
-    def run(self, script=None, echo=None):
+    def run(self, script=None, echo=None, poll=None):
         """Boot; run `script` (bytes of a program with its #! line), or the root's /sbin/init.
-        `echo`: a binary file that gets the output as it comes."""
+        `echo`: a binary file that gets the output as it comes; `poll`: called with the output so
+        far, about 20 times a second."""
         modules = BASE_MODULES + self.load
         self.image.add_modules(self.kernel, modules + self.carry)
         self.image.add_bytes("/etc/vm/modules", "\n".join(modules).encode())
@@ -151,12 +155,12 @@ class Guest:
         try:
             with open(fds[0], "wb", closefd=False) as f:
                 self.image.write(f)
-            return self._watch(self._command(*fds), fds, echo)
+            return self._watch(self._command(*fds), fds, echo, poll)
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def _watch(self, argv, fds, echo):
+    def _watch(self, argv, fds, echo, poll):
         begin = time.monotonic()
         try:
             qemu = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -172,6 +176,8 @@ class Guest:
                 done = _copy(lines[1], done, echo)
                 if not running:
                     break
+                if poll:
+                    poll(_read(lines[1]))
                 if time.monotonic() - begin > self.time_limit_s:
                     timeout = True
                     break

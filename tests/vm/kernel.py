@@ -113,19 +113,24 @@ class Kernel:
     def module_files(self, names):
         """Paths below .modules of the named modules and all that they depend on.  Built-in names
         need no file; an unknown one is a ValueError that names it."""
-        deps, builtin = {}, set()
-        key = lambda path: re.sub(r"\.ko(\.\w+)?$", "", os.path.basename(path)).replace("-", "_")
+        deps = {}
         with open(os.path.join(self.modules, "modules.dep")) as f:
             for line in f:
                 path, _, need = line.partition(":")
-                deps[key(path)] = [path] + need.split()
-        with open(os.path.join(self.modules, "modules.builtin")) as f:
-            builtin = {key(line.strip()) for line in f}
+                deps[_module_name(path)] = [path] + need.split()
         files = []
         for name in names:
-            k = name.replace("-", "_")
-            if k in deps:
-                files += [p for p in deps[k] if p not in files]
-            elif k not in builtin:
+            if self.is_builtin(name):
+                continue
+            if _module_name(name) not in deps:
                 raise ValueError(f"kernel {self.release} has no module '{name}'")
+            files += [p for p in deps[_module_name(name)] if p not in files]
         return files
+
+    def is_builtin(self, name):
+        with open(os.path.join(self.modules, "modules.builtin")) as f:
+            return _module_name(name) in {_module_name(line.strip()) for line in f}
+
+
+def _module_name(path):
+    return re.sub(r"\.ko(\.\w+)?$", "", os.path.basename(path)).replace("-", "_")
