@@ -32,15 +32,21 @@
 
 static int check_name(const char *title, struct err *err)
 {
-	/* the parser puts "found ..." in front */
-	return thin_name_check(title, err);
+	if (thin_name_check(title, NULL) == 0)
+		return 0;
+	return err_set(
+		err, -EINVAL,
+		"found the name \"%.64s\", expected 1 to %u letters, digits, '.', '_' or '-', "
+		"not beginning with '.' or '-'",
+		title, THIN_NAME_MAX);
 }
 
 static int check_block_multiple(const struct conf_value *value, struct err *err)
 {
 	if (value->number % THIN_BLOCK_SIZE == 0)
 		return 0;
-	return err_set(err, -EINVAL, "expected a multiple of %u bytes", THIN_BLOCK_SIZE);
+	return err_set(err, -EINVAL, "found '%s', expected a multiple of %u bytes", value->text,
+		       THIN_BLOCK_SIZE);
 }
 
 static int check_address(const struct conf_value *value, struct err *err)
@@ -52,18 +58,24 @@ static int check_control(const struct conf_value *value, struct err *err)
 {
 	if (strlen(value->text) < sizeof(((struct sockaddr_un *)NULL)->sun_path))
 		return 0;
-	return err_set(err, -EINVAL, "expected a socket path of at most %zu bytes",
-		       sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+	return err_set(err, -EINVAL, "found '%s', expected a socket path of at most %zu bytes",
+		       value->text, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
 }
 
 static int check_owner(const struct conf_value *value, struct err *err)
 {
-	return getpwnam(value->text) ? 0 : err_set(err, -EINVAL, "expected a user of this system");
+	return getpwnam(value->text)
+		       ? 0
+		       : err_set(err, -EINVAL, "found '%s', expected a user of this system",
+				 value->text);
 }
 
 static int check_group(const struct conf_value *value, struct err *err)
 {
-	return getgrnam(value->text) ? 0 : err_set(err, -EINVAL, "expected a group of this system");
+	return getgrnam(value->text)
+		       ? 0
+		       : err_set(err, -EINVAL, "found '%s', expected a group of this system",
+				 value->text);
 }
 
 /* ---- schema ---- */

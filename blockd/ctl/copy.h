@@ -18,12 +18,13 @@ struct copy_params {
 	/* Called at most every 100 ms and once at the end; NULL for none. */
 	void (*progress)(void *user, const struct copy_stat *stat);
 	void *user;
+	bool zero_rest; /* what the target has beyond the source must read as zeroes too */
 	/* Set by a signal handler: stop with -EINTR.  NULL for none. */
 	const volatile sig_atomic_t *stop;
 };
 
 /*
- * Copy all of `source` to the beginning of `target`, zero what the target has beyond, flush.
+ * Copy all of `source` to the beginning of `target`, flush.
  * What the source does not hold (holes, runs of zeroes) is not written where the target reads
  * as zeroes already, and is a hole there otherwise.  On failure the target holds some of it and
  * both ends have been aborted (end_abort).

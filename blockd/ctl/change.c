@@ -1,0 +1,585 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The verbs that change something.
+ *
+ *	check -> [cut the volume's connections] -> engine request -> answer
+ *	              ^------------ -EBUSY and --force: a client came back, CUT_MAX times
+ *
+ * Each is a struct op, which travels as a reactor task and comes back on the control thread; the
+ * control thread never waits for a device.  What the checks saw may have changed when the request
+ * reaches the engine, whose own answer (-EBUSY, -EEXIST, -ENOENT) then decides.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "blockd/ctl/target.h"
+#include "blockd/ctl/verbs.h"
+#include "common/base/cleanup.h"
+#include "common/base/units.h"
+#include "common/daemon/log.h"
+
+#define CUT_MAX	  5 /* times a client may come back before its volume can be removed */
+#define PEERS_MAX 3 /* named in a refusal */
+
+struct op {
+	struct reactor_task task;
+	struct ctl_request *req;
+	struct blockd *daemon;
+	struct target target;
+	char new_name[THIN_NAME_MAX + 1];
+	uint64_t size_bytes;
+	bool force;
+	bool create;
+	unsigned cuts;
+	void (*submit)(struct op *op); /* after the connections are gone */
+	void (*answer)(struct op *op);
+};
+
+/* ---- life ---- */
+
+static struct op *op_new(struct ctl_request *req, struct blockd *daemon)
+{
+	struct op *op = calloc(1, sizeof(*op));
+
+	if (!op) {
+		ctl_fail(req, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	metric_add(&daemon->verbs, 1);
+	op->req = req;
+	op->daemon = daemon;
+	op->task.user = op;
+	return op;
+}
+
+static void op_end(struct op *op, json_t *result)
+{
+	ctl_reply(op->req, result);
+	free(op);
+}
+
+static void op_refuse(struct op *op, const struct err *err)
+{
+	metric_add(&op->daemon->refused_verbs, 1);
+	ctl_fail_err(op->req, err);
+	free(op);
+}
+
+/* The request's arguments were wrong and it has been answered. */
+static void op_drop(struct op *op)
+{
+	metric_add(&op->daemon->refused_verbs, 1);
+	free(op);
+}
+
+/* The engine's answer as a sentence. */
+static void op_failed(struct op *op, int res)
+{
+	const char *pool = op->target.pool->subject, *name = op->target.name;
+	struct err err = { 0 };
+
+	if (res == -EEXIST)
+		(void)err_set(&err, res, "%s: volume '%s' exists already", pool,
+			      op->new_name[0] ? op->new_name : name);
+	else if (res == -ENOENT)
+		(void)err_set(&err, res, "%s: no volume '%s'", pool, name);
+	else if (res == -EBUSY)
+		(void)err_set(&err, res, "volume '%s' is open%s", name,
+			      op->force ? ": a client connects again and again" : "");
+	else if (res == -ENOSPC)
+		(void)err_set(&err, res, "%s: no space left", pool);
+	else if (res == -EROFS)
+		(void)err_set(&err, res, "%s is read-only (the log says why)", pool);
+	else
+		(void)err_sys(&err, res, "%s: volume '%s'", pool, name);
+	op_refuse(op, &err);
+}
+
+/* ---- steps ---- */
+
+static void op_done(struct reactor_task *task, int res);
+
+static void op_post(struct op *op)
+{
+	op->task.run = NULL;
+	op->task.done = op_done;
+	reactor_post(op->target.pool->reactor, &op->task);
+}
+
+static void op_cut_done(struct reactor_task *task, int res)
+{
+	struct op *op = task->user;
+
+	if (res > 0)
+		log_info("vol", "%s: %d connections closed by --force", op->target.name, res);
+	op->submit(op);
+}
+
+static void op_cut(struct op *op)
+{
+	op->cuts++;
+	op->task.done = op_cut_done;
+	reactor_cut_conns(op->target.pool->reactor, op->target.name, 0, &op->task);
+}
+
+static void op_done(struct reactor_task *task, int res)
+{
+	struct op *op = task->user;
+
+	if (res == -EBUSY && op->force && op->cuts < CUT_MAX)
+		op_cut(op);
+	else if (res < 0)
+		op_failed(op, res);
+	else
+		op->answer(op);
+}
+
+/* "unix:pid=812,uid=64055, tcp:10.0.0.7:40112 and 2 more" */
+static void name_peers(const struct target *target, char *buf, size_t size)
+{
+	CLEANUP_FREE struct reactor_conn_info *list = NULL;
+	size_t count = 0, named = 0, all = 0, used = 0;
+
+	buf[0] = '\0';
+	if (reactor_list_conns(target->pool->reactor, &list, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(list[i].volume, target->name) != 0)
+			continue;
+		all++;
+		if (named == PEERS_MAX || used >= size)
+			continue;
+		used += (size_t)snprintf(buf + used, size - used, "%s%s", named ? ", " : " by ",
+					 list[i].peer);
+		named++;
+	}
+	if (all > named && used < size)
+		snprintf(buf + used, size - used, " and %zu more", all - named);
+}
+
+/* Go on when the volume is closed; cut its connections when forced; refuse otherwise. */
+static void op_need_closed(struct op *op)
+{
+	struct err err = { 0 };
+	char peers[300];
+
+	if (op->target.stat.open_count == 0) {
+		op->submit(op);
+	} else if (op->force) {
+		op_cut(op);
+	} else {
+		name_peers(&op->target, peers, sizeof(peers));
+		(void)err_set(&err, -EBUSY,
+			      "volume '%s' is open%s; --force closes its connections first",
+			      op->target.name, peers);
+		op_refuse(op, &err);
+	}
+}
+
+/* ---- checks ---- */
+
+static int check_size(uint64_t size, struct err *err)
+{
+	char max[UNITS_TEXT_MAX];
+
+	if (size == 0 || size % THIN_BLOCK_SIZE)
+		return err_set(err, -EINVAL,
+			       "found a size of %llu bytes, expected a multiple of %u",
+			       (unsigned long long)size, THIN_BLOCK_SIZE);
+	if (size > THIN_VOLUME_MAX)
+		return err_set(err, -EINVAL, "found a size of %llu bytes, expected at most %s",
+			       (unsigned long long)size, size_format(THIN_VOLUME_MAX, max));
+	return 0;
+}
+
+static int check_undeclared(const struct op *op, const char *what, struct err *err)
+{
+	const struct blockd_conf_volume *declared = target_declared(op->daemon, &op->target);
+
+	if (!declared)
+		return 0;
+	return err_set(err, -EPERM,
+		       "volume '%s' is declared in %s:%u and cannot be %s; take it out there and "
+		       "restart blockd first",
+		       op->target.name, declared->section->pos.file, declared->section->pos.line,
+		       what);
+}
+
+/* The volume of a verb's argument, which must exist. */
+static int op_take_volume(struct op *op, struct err *err)
+{
+	const char *volume;
+
+	if (ctl_arg_text(op->req, "volume", true, &volume) < 0)
+		return -EAGAIN; /* answered */
+	return target_find_volume(op->daemon, volume, &op->target, err);
+}
+
+static void op_reject(struct op *op, int rc, const struct err *err)
+{
+	if (rc == -EAGAIN)
+		op_drop(op);
+	else
+		op_refuse(op, err);
+}
+
+static json_t *volume_reply(const struct op *op)
+{
+	return json_pack("{s:s, s:s, s:I}", "pool", op->target.pool->conf->name, "name",
+			 op->new_name[0] ? op->new_name : op->target.name, "size_bytes",
+			 (json_int_t)op->size_bytes);
+}
+
+/* ---- create ---- */
+
+static void create_submit(struct op *op)
+{
+	op->task.req = (struct thin_req){ .op = THIN_VOL_CREATE,
+					  .name = op->target.name,
+					  .size_bytes = op->size_bytes,
+					  .time_s = (uint64_t)time(NULL) };
+	op_post(op);
+}
+
+static void create_answer(struct op *op)
+{
+	char size[UNITS_TEXT_MAX];
+
+	log_info("vol", "%s: made in %s, %s", op->target.name, op->target.pool->subject,
+		 size_format(op->size_bytes, size));
+	op_end(op, volume_reply(op));
+}
+
+/* Arguments of create and claim: volume, size, [pool]. */
+static int op_take_new(struct op *op, struct err *err)
+{
+	const char *volume, *pool = NULL;
+	int rc;
+
+	if (ctl_arg_text(op->req, "volume", true, &volume) < 0 ||
+	    ctl_arg_u64(op->req, "size", true, &op->size_bytes) < 0 ||
+	    ctl_arg_text(op->req, "pool", false, &pool) < 0)
+		return -EAGAIN;
+	rc = check_size(op->size_bytes, err);
+	return rc < 0 ? rc : target_resolve(op->daemon, volume, pool, &op->target, err);
+}
+
+void verb_volume_create(struct ctl_request *req, void *ctx)
+{
+	struct op *op = op_new(req, ctx);
+	struct err err = { 0 };
+	int rc;
+
+	if (!op)
+		return;
+	op->submit = create_submit;
+	op->answer = create_answer;
+	rc = op_take_new(op, &err);
+	if (rc == 0 && op->target.exists)
+		rc = err_set(&err, -EEXIST, "%s: volume '%s' exists already",
+			     op->target.pool->subject, op->target.name);
+	if (rc < 0)
+		op_reject(op, rc, &err);
+	else
+		op->submit(op);
+}
+
+/* ---- claim: the target of an import ---- */
+
+static void claim_answer(struct op *op)
+{
+	json_t *result = volume_reply(op);
+	bool empty = op->create ||
+		     (op->target.stat.mapped_blocks == 0 && op->target.stat.reserved_blocks == 0);
+
+	if (op->create)
+		log_info("vol", "%s: made in %s for an import", op->target.name,
+			 op->target.pool->subject);
+	(void)json_object_set_new(result, "created", json_boolean(op->create));
+	(void)json_object_set_new(result, "empty", json_boolean(empty));
+	(void)json_object_set_new(result, "uris", target_uris(op->daemon, &op->target));
+	op_end(op, result);
+}
+
+static int claim_check(struct op *op, struct err *err)
+{
+	const struct thin_vol_stat *stat = &op->target.stat;
+	char have[UNITS_TEXT_MAX], need[UNITS_TEXT_MAX];
+
+	if (stat->size_bytes < op->size_bytes)
+		return err_set(err, -ENOSPC,
+			       "volume '%s' has %s, %s are needed: vdiskctl resize makes it larger",
+			       op->target.name, size_format(stat->size_bytes, have),
+			       size_format(op->size_bytes, need));
+	if ((stat->mapped_blocks || stat->reserved_blocks) && !op->force)
+		return err_set(err, -EEXIST,
+			       "volume '%s' exists and holds data; --force overwrites it",
+			       op->target.name);
+	op->size_bytes = stat->size_bytes;
+	return 0;
+}
+
+void verb_volume_claim(struct ctl_request *req, void *ctx)
+{
+	struct op *op = op_new(req, ctx);
+	struct err err = { 0 };
+	int rc;
+
+	if (!op)
+		return;
+	op->answer = claim_answer;
+	rc = op_take_new(op, &err);
+	if (rc == 0 && ctl_arg_flag(req, "force", &op->force) < 0)
+		rc = -EAGAIN;
+	if (rc == 0 && op->target.exists)
+		rc = claim_check(op, &err);
+	if (rc < 0) {
+		op_reject(op, rc, &err);
+		return;
+	}
+	op->create = !op->target.exists;
+	op->submit = op->create ? create_submit : claim_answer;
+	op_need_closed(op);
+}
+
+/* ---- resize ---- */
+
+static void resize_submit(struct op *op)
+{
+	op->task.req = (struct thin_req){ .op = THIN_VOL_RESIZE,
+					  .name = op->target.name,
+					  .size_bytes = op->size_bytes,
+					  .shrink = op->size_bytes < op->target.stat.size_bytes };
+	op_post(op);
+}
+
+static void resize_answer(struct op *op)
+{
+	char size[UNITS_TEXT_MAX], old[UNITS_TEXT_MAX];
+
+	log_info("vol", "%s: resized from %s to %s", op->target.name,
+		 size_format(op->target.stat.size_bytes, old), size_format(op->size_bytes, size));
+	op_end(op, volume_reply(op));
+}
+
+static int shrink_check(const struct op *op, bool shrink, struct err *err)
+{
+	const struct blockd_conf_volume *declared = target_declared(op->daemon, &op->target);
+	char have[UNITS_TEXT_MAX];
+
+	if (declared && op->size_bytes < declared->size_bytes)
+		return check_undeclared(op, "made smaller than it says there", err);
+	if (!shrink)
+		return err_set(
+			err, -EINVAL,
+			"volume '%s' has %s; --shrink makes it smaller, what is beyond is lost",
+			op->target.name, size_format(op->target.stat.size_bytes, have));
+	return 0;
+}
+
+void verb_volume_resize(struct ctl_request *req, void *ctx)
+{
+	struct op *op = op_new(req, ctx);
+	struct err err = { 0 };
+	bool shrink = false, smaller;
+	int rc;
+
+	if (!op)
+		return;
+	op->submit = resize_submit;
+	op->answer = resize_answer;
+	rc = op_take_volume(op, &err);
+	if (rc == 0 && (ctl_arg_u64(req, "size", true, &op->size_bytes) < 0 ||
+			ctl_arg_flag(req, "shrink", &shrink) < 0 ||
+			ctl_arg_flag(req, "force", &op->force) < 0))
+		rc = -EAGAIN;
+	if (rc == 0)
+		rc = check_size(op->size_bytes, &err);
+	smaller = rc == 0 && op->size_bytes < op->target.stat.size_bytes;
+	if (smaller)
+		rc = shrink_check(op, shrink, &err);
+	if (rc < 0)
+		op_reject(op, rc, &err);
+	else if (smaller)
+		op_need_closed(op);
+	else
+		op->submit(op);
+}
+
+/* ---- rename ---- */
+
+static void rename_submit(struct op *op)
+{
+	op->task.req = (struct thin_req){ .op = THIN_VOL_RENAME,
+					  .name = op->target.name,
+					  .new_name = op->new_name };
+	op_post(op);
+}
+
+static void rename_answer(struct op *op)
+{
+	log_info("vol", "%s: renamed to %s", op->target.name, op->new_name);
+	op_end(op, volume_reply(op));
+}
+
+static int rename_check(struct op *op, const char *name, struct err *err)
+{
+	if (thin_name_check(name, err) < 0)
+		return err ? err->code : -EINVAL;
+	snprintf(op->new_name, sizeof(op->new_name), "%s", name);
+	op->size_bytes = op->target.stat.size_bytes;
+	return check_undeclared(op, "renamed", err);
+}
+
+void verb_volume_rename(struct ctl_request *req, void *ctx)
+{
+	struct op *op = op_new(req, ctx);
+	struct err err = { 0 };
+	const char *name;
+	int rc;
+
+	if (!op)
+		return;
+	op->submit = rename_submit;
+	op->answer = rename_answer;
+	rc = op_take_volume(op, &err);
+	if (rc == 0 && (ctl_arg_text(req, "name", true, &name) < 0 ||
+			ctl_arg_flag(req, "force", &op->force) < 0))
+		rc = -EAGAIN;
+	if (rc == 0)
+		rc = rename_check(op, name, &err);
+	if (rc < 0)
+		op_reject(op, rc, &err);
+	else
+		op_need_closed(op);
+}
+
+/* ---- delete ---- */
+
+static void delete_submit(struct op *op)
+{
+	op->task.req = (struct thin_req){ .op = THIN_VOL_DELETE, .name = op->target.name };
+	op_post(op);
+}
+
+static void delete_answer(struct op *op)
+{
+	log_info("vol", "%s: removed from %s", op->target.name, op->target.pool->subject);
+	op_end(op, volume_reply(op));
+}
+
+void verb_volume_delete(struct ctl_request *req, void *ctx)
+{
+	struct op *op = op_new(req, ctx);
+	struct err err = { 0 };
+	int rc;
+
+	if (!op)
+		return;
+	op->submit = delete_submit;
+	op->answer = delete_answer;
+	rc = op_take_volume(op, &err);
+	if (rc == 0 && ctl_arg_flag(req, "force", &op->force) < 0)
+		rc = -EAGAIN;
+	if (rc == 0)
+		rc = check_undeclared(op, "removed", &err);
+	op->size_bytes = op->target.stat.size_bytes;
+	if (rc < 0)
+		op_reject(op, rc, &err);
+	else
+		op_need_closed(op);
+}
+
+/* ---- pool grow ---- */
+
+static void grow_done(struct thin_req *req, int res)
+{
+	struct op *op = req->user;
+	reactor_task_finish(&op->task, res);
+}
+
+/* On the reactor's thread: the device first, then the pool in it. */
+static void grow_run(struct reactor *reactor, struct reactor_task *task)
+{
+	struct op *op = task->user;
+	struct thin_dev *dev = reactor_dev(reactor);
+	int rc = 0;
+
+	if (dev->size_bytes < op->size_bytes)
+		rc = dev->ops->resize(dev, op->size_bytes, NULL);
+	if (rc < 0) {
+		reactor_task_finish(task, rc);
+		return;
+	}
+	task->req = (struct thin_req){
+		.op = THIN_POOL_GROW, .size_bytes = op->size_bytes, .done = grow_done, .user = op
+	};
+	thin_submit(reactor_pool(reactor), &task->req);
+}
+
+static void grow_finished(struct reactor_task *task, int res)
+{
+	struct op *op = task->user;
+	struct err err = { 0 };
+	char size[UNITS_TEXT_MAX];
+
+	size_format(op->size_bytes, size);
+	if (res == -ENOSPC) {
+		(void)err_set(&err, res, "%s: '%s' cannot hold %s", op->target.pool->subject,
+			      op->target.pool->conf->path, size);
+	} else if (res < 0) {
+		(void)err_sys(&err, res, "%s: grow to %s", op->target.pool->subject, size);
+	}
+	if (res < 0) {
+		op_refuse(op, &err);
+		return;
+	}
+	log_info(op->target.pool->subject, "grown to %s", size);
+	op_end(op, json_pack("{s:s, s:I}", "pool", op->target.pool->conf->name, "size_bytes",
+			     (json_int_t)op->size_bytes));
+}
+
+static int grow_check(struct op *op, const char *name, struct err *err)
+{
+	struct reactor_stat stat;
+	char have[UNITS_TEXT_MAX];
+	int rc = target_find_pool(op->daemon, name, &op->target.pool, err);
+
+	if (rc < 0)
+		return rc;
+	if (op->size_bytes % THIN_BLOCK_SIZE || op->size_bytes > THIN_POOL_MAX)
+		return err_set(err, -EINVAL,
+			       "found a size of %llu bytes, expected a multiple of %u up to %s",
+			       (unsigned long long)op->size_bytes, THIN_BLOCK_SIZE,
+			       size_format(THIN_POOL_MAX, have));
+	reactor_get_stat(op->target.pool->reactor, &stat);
+	if (op->size_bytes <= stat.pool.size_bytes)
+		return err_set(err, -EINVAL, "%s has %s already; a pool is never shrunk",
+			       op->target.pool->subject, size_format(stat.pool.size_bytes, have));
+	return 0;
+}
+
+void verb_pool_grow(struct ctl_request *req, void *ctx)
+{
+	struct op *op = op_new(req, ctx);
+	struct err err = { 0 };
+	const char *name;
+	int rc;
+
+	if (!op)
+		return;
+	rc = ctl_arg_text(req, "pool", true, &name) < 0 ||
+			     ctl_arg_u64(req, "size", true, &op->size_bytes) < 0
+		     ? -EAGAIN
+		     : grow_check(op, name, &err);
+	if (rc < 0) {
+		op_reject(op, rc, &err);
+		return;
+	}
+	op->task.run = grow_run;
+	op->task.done = grow_finished;
+	reactor_post(op->target.pool->reactor, &op->task);
+}

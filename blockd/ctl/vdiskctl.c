@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vdiskctl: the table of verbs, and those that are one question to blockd.
+ *
+ * The daemon answers in JSON, which --json shows as it is; the columns below pick what people see.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "blockd/conf.h"
+#include "blockd/ctl/vdiskctl.h"
+#include "common/daemon/ctl.h"
+
+#ifndef VERSION
+#define VERSION "unknown"
+#endif
+
+#define ASK_TIMEOUT_MS 600000 /* removing or growing may wait for a checkpoint of a busy pool */
+
+int vdiskctl_fail(struct cli *cli, int code, const struct err *err)
+{
+	if (output_is_json(cli->out)) {
+		json_t *error = json_pack("{s:s}", "error", err->text);
+		output_json(cli->out, error);
+		json_decref(error);
+	}
+	(void)cli_fail(cli, err);
+	return code;
+}
+
+int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
+{
+	struct ctl_client *client;
+	struct err err = { 0 };
+	int rc = ctl_client_open(cli->socket, &client, &err);
+
+	if (rc < 0) {
+		json_decref(args);
+		(void)err_context(&err, "blockd cannot be reached");
+		return vdiskctl_fail(cli, VDISKCTL_UNREACHABLE, &err);
+	}
+	rc = ctl_client_call(client, verb, args, ASK_TIMEOUT_MS, NULL, NULL, ret, &err);
+	ctl_client_close(client);
+	return rc < 0 ? vdiskctl_fail(cli, CLI_FAILED, &err) : 0;
+}
+
+/* Ask, and show the answer as a record. */
+static int ask_record(struct cli *cli, const char *verb, json_t *args,
+		      const struct output_column *columns)
+{
+	json_t *answer;
+	int rc = vdiskctl_ask(cli, verb, args, &answer);
+
+	if (rc)
+		return rc;
+	output_record(cli->out, answer, columns);
+	json_decref(answer);
+	return CLI_OK;
+}
+
+/* Ask, and show the member `list` as a table; with --json the answer as it is. */
+static int ask_table(struct cli *cli, const char *verb, json_t *args, const char *list,
+		     const struct output_column *columns, const char *empty)
+{
+	json_t *answer;
+	int rc = vdiskctl_ask(cli, verb, args, &answer);
+
+	if (rc)
+		return rc;
+	if (output_is_json(cli->out))
+		output_json(cli->out, answer);
+	else
+		output_table(cli->out, json_object_get(answer, list), columns, empty);
+	json_decref(answer);
+	return CLI_OK;
+}
+
+static void set_text(json_t *args, const char *key, const char *value)
+{
+	if (value)
+		(void)json_object_set_new(args, key, json_string(value));
+}
+
+static void set_flag(struct cli *cli, json_t *args, const char *key)
+{
+	if (cli_flag(cli, key))
+		(void)json_object_set_new(args, key, json_true());
+}
+
+/* ---- volumes ---- */
+
+static const struct output_column volume_done[] = {
+	{ "pool", "pool", OUTPUT_TEXT },
+	{ "name", "name", OUTPUT_TEXT },
+	{ "size_bytes", "size", OUTPUT_SIZE },
+	{ 0 },
+};
+
+static int verb_create(struct cli *cli)
+{
+	const char *size_text = cli_option(cli, "size");
+	json_t *args;
+	uint64_t size;
+	int rc;
+
+	if (!size_text)
+		return cli_usage_error(cli, "create needs --size SIZE");
+	rc = cli_parse_size(cli, "--size", size_text, &size);
+	if (rc)
+		return rc;
+	args = json_pack("{s:s, s:I}", "volume", cli->argv[0], "size", (json_int_t)size);
+	set_text(args, "pool", cli_option(cli, "pool"));
+	return ask_record(cli, "volume-create", args, volume_done);
+}
+
+static int verb_ls(struct cli *cli)
+{
+	static const struct output_column columns[] = {
+		{ "pool", "POOL", OUTPUT_TEXT },
+		{ "name", "NAME", OUTPUT_TEXT },
+		{ "size_bytes", "SIZE", OUTPUT_SIZE },
+		{ "used_bytes", "USED", OUTPUT_SIZE },
+		{ "connections", "CLIENTS", OUTPUT_NUMBER },
+		{ 0 },
+	};
+	json_t *args = json_object();
+
+	set_text(args, "pool", cli_option(cli, "pool"));
+	return ask_table(cli, "volume-list", args, "volumes", columns, "no volumes");
+}
+
+static int verb_info(struct cli *cli)
+{
+	static const struct output_column columns[] = {
+		{ "name", "name", OUTPUT_TEXT },
+		{ "description", "description", OUTPUT_TEXT },
+		{ "pool", "pool", OUTPUT_TEXT },
+		{ "size_bytes", "size", OUTPUT_SIZE },
+		{ "used_bytes", "used", OUTPUT_SIZE },
+		{ "reserved_bytes", "reserved", OUTPUT_SIZE },
+		{ "created_s", "created", OUTPUT_TIME },
+		{ "declared", "declared", OUTPUT_TEXT },
+		{ "uris", "URIs", OUTPUT_TEXT },
+		{ "connections", "clients", OUTPUT_NUMBER },
+		{ "io.reads", "reads", OUTPUT_NUMBER },
+		{ "io.read_bytes", "read", OUTPUT_SIZE },
+		{ "io.writes", "writes", OUTPUT_NUMBER },
+		{ "io.written_bytes", "written", OUTPUT_SIZE },
+		{ "io.flushes", "flushes", OUTPUT_NUMBER },
+		{ "io.errors", "errors", OUTPUT_NUMBER },
+		{ 0 },
+	};
+	return ask_record(cli, "volume-info", json_pack("{s:s}", "volume", cli->argv[0]), columns);
+}
+
+static int verb_resize(struct cli *cli)
+{
+	json_t *args;
+	uint64_t size;
+	int rc = cli_parse_size(cli, "SIZE", cli->argv[1], &size);
+
+	if (rc)
+		return rc;
+	args = json_pack("{s:s, s:I}", "volume", cli->argv[0], "size", (json_int_t)size);
+	set_flag(cli, args, "shrink");
+	set_flag(cli, args, "force");
+	return ask_record(cli, "volume-resize", args, volume_done);
+}
+
+static int verb_rename(struct cli *cli)
+{
+	json_t *args = json_pack("{s:s, s:s}", "volume", cli->argv[0], "name", cli->argv[1]);
+
+	set_flag(cli, args, "force");
+	return ask_record(cli, "volume-rename", args, volume_done);
+}
+
+static int verb_rm(struct cli *cli)
+{
+	json_t *args = json_pack("{s:s}", "volume", cli->argv[0]), *answer;
+	int rc;
+
+	set_flag(cli, args, "force");
+	rc = vdiskctl_ask(cli, "volume-delete", args, &answer);
+	if (rc)
+		return rc;
+	output_json(cli->out, answer);
+	output_note(cli->out, "removed %s", cli->argv[0]);
+	json_decref(answer);
+	return CLI_OK;
+}
+
+/* ---- pools ---- */
+
+static int verb_pool_ls(struct cli *cli)
+{
+	static const struct output_column columns[] = {
+		{ "name", "NAME", OUTPUT_TEXT },       { "state", "STATE", OUTPUT_TEXT },
+		{ "size_bytes", "SIZE", OUTPUT_SIZE }, { "data_bytes", "DATA", OUTPUT_SIZE },
+		{ "free_bytes", "FREE", OUTPUT_SIZE }, { "volumes", "VOLUMES", OUTPUT_NUMBER },
+		{ "path", "PATH", OUTPUT_TEXT },       { 0 },
+	};
+	return ask_table(cli, "pool-list", NULL, "pools", columns, "no pools");
+}
+
+static const struct output_column pool_columns[] = {
+	{ "name", "name", OUTPUT_TEXT },
+	{ "state", "state", OUTPUT_TEXT },
+	{ "path", "path", OUTPUT_TEXT },
+	{ "id", "id", OUTPUT_TEXT },
+	{ "size_bytes", "size", OUTPUT_SIZE },
+	{ "data_bytes", "data", OUTPUT_SIZE },
+	{ "metadata_bytes", "metadata", OUTPUT_SIZE },
+	{ "reserved_bytes", "reserved", OUTPUT_SIZE },
+	{ "reclaim_bytes", "being reclaimed", OUTPUT_SIZE },
+	{ "free_bytes", "free", OUTPUT_SIZE },
+	{ "volumes", "volumes", OUTPUT_NUMBER },
+	{ "connections", "clients", OUTPUT_NUMBER },
+	{ "journal_bytes", "journal", OUTPUT_SIZE },
+	{ "log_used_bytes", "journal in use", OUTPUT_SIZE },
+	{ "node_cache_bytes", "node cache", OUTPUT_SIZE },
+	{ "dirty_nodes", "dirty nodes", OUTPUT_NUMBER },
+	{ "buffer_used_bytes", "buffers in use", OUTPUT_SIZE },
+	{ "buffer_limit_bytes", "buffers", OUTPUT_SIZE },
+	{ "commits", "commits", OUTPUT_NUMBER },
+	{ "checkpoints", "checkpoints", OUTPUT_NUMBER },
+	{ "flushes", "flushes", OUTPUT_NUMBER },
+	{ "checksum_errors", "checksum errors", OUTPUT_NUMBER },
+	{ "enospc_errors", "refused for space", OUTPUT_NUMBER },
+	{ "punched_bytes", "given back to host", OUTPUT_SIZE },
+	{ 0 },
+};
+
+static int verb_pool_status(struct cli *cli)
+{
+	json_t *args = json_object(), *answer, *pool;
+	size_t i;
+	int rc;
+
+	set_text(args, "pool", cli->argc > 0 ? cli->argv[0] : NULL);
+	rc = vdiskctl_ask(cli, "pool-status", args, &answer);
+	if (rc)
+		return rc;
+	output_json(cli->out, answer);
+	if (!output_is_json(cli->out)) {
+		json_array_foreach(json_object_get(answer, "pools"), i, pool)
+		{
+			if (i > 0)
+				output_note(cli->out, "%s", "");
+			output_record(cli->out, pool, pool_columns);
+		}
+	}
+	json_decref(answer);
+	return CLI_OK;
+}
+
+static int verb_pool_grow(struct cli *cli)
+{
+	static const struct output_column columns[] = {
+		{ "pool", "pool", OUTPUT_TEXT },
+		{ "size_bytes", "size", OUTPUT_SIZE },
+		{ 0 },
+	};
+	uint64_t size;
+	int rc = cli_parse_size(cli, "SIZE", cli->argv[1], &size);
+
+	if (rc)
+		return rc;
+	return ask_record(cli, "pool-grow",
+			  json_pack("{s:s, s:I}", "pool", cli->argv[0], "size", (json_int_t)size),
+			  columns);
+}
+
+/* ---- looking ---- */
+
+static int verb_clients(struct cli *cli)
+{
+	static const struct output_column columns[] = {
+		{ "volume", "VOLUME", OUTPUT_TEXT },
+		{ "peer", "PEER", OUTPUT_TEXT },
+		{ "mode", "MODE", OUTPUT_TEXT },
+		{ "since_s", "SINCE", OUTPUT_TIME },
+		{ "reads", "READS", OUTPUT_NUMBER },
+		{ "read_bytes", "READ", OUTPUT_SIZE },
+		{ "writes", "WRITES", OUTPUT_NUMBER },
+		{ "written_bytes", "WRITTEN", OUTPUT_SIZE },
+		{ "in_flight", "IN FLIGHT", OUTPUT_NUMBER },
+		{ 0 },
+	};
+	json_t *args = json_object();
+
+	set_text(args, "volume", cli->argc > 0 ? cli->argv[0] : NULL);
+	return ask_table(cli, "clients", args, "clients", columns, "no clients");
+}
+
+static int verb_metrics(struct cli *cli)
+{
+	json_t *answer;
+	int rc = vdiskctl_ask(cli, "metrics", NULL, &answer);
+
+	if (rc)
+		return rc;
+	if (output_is_json(cli->out))
+		output_json(cli->out, answer);
+	else
+		output_raw(cli->out, json_string_value(json_object_get(answer, "text")));
+	json_decref(answer);
+	return CLI_OK;
+}
+
+/* ---- completion ---- */
+
+/* Ask quietly; NULL when blockd does not answer at once. */
+static json_t *ask_quietly(struct cli *cli, const char *verb)
+{
+	struct ctl_client *client;
+	json_t *answer = NULL;
+
+	if (ctl_client_open(cli->socket, &client, NULL) < 0)
+		return NULL;
+	if (ctl_client_call(client, verb, NULL, 1000, NULL, NULL, &answer, NULL) < 0)
+		answer = NULL;
+	ctl_client_close(client);
+	return answer;
+}
+
+static void complete(struct cli *cli, const char *argument, FILE *f)
+{
+	bool pools = strstr(argument, "POOL") != NULL;
+	json_t *answer = NULL, *row;
+	size_t i;
+
+	if (pools)
+		answer = ask_quietly(cli, "pool-list");
+	else if (strstr(argument, "VOL"))
+		answer = ask_quietly(cli, "volume-list");
+	json_array_foreach(json_object_get(answer, pools ? "pools" : "volumes"), i, row)
+		fprintf(f, "%s\n", json_string_value(json_object_get(row, "name")));
+	json_decref(answer);
+}
+
+/* ---- tables ---- */
+
+#define OPTION_POOL                                                                                \
+	{                                                                                          \
+		"pool", 0, "POOL", false, "the pool, where there are several"                      \
+	}
+#define OPTION_FORCE(text)                                                                         \
+	{                                                                                          \
+		"force", 0, NULL, false, text                                                      \
+	}
+
+static const struct cli_option create_options[] = {
+	{ "size", 0, "SIZE", false, "its size, for instance 10G" },
+	OPTION_POOL,
+	{ 0 },
+};
+static const struct cli_option ls_options[] = {
+	{ "pool", 0, "POOL", false, "only this pool" },
+	{ 0 },
+};
+static const struct cli_option resize_options[] = {
+	{ "shrink", 0, NULL, false, "it may become smaller: what is beyond is lost" },
+	OPTION_FORCE("close its connections first"),
+	{ 0 },
+};
+static const struct cli_option force_options[] = {
+	OPTION_FORCE("close its connections first"),
+	{ 0 },
+};
+static const struct cli_option pool_create_options[] = {
+	{ "size", 0, "SIZE", false, "its size; a block device has one of its own" },
+	{ "journal", 0, "SIZE", false, "size of the intent log" },
+	OPTION_FORCE("write over what is there"),
+	{ 0 },
+};
+static const struct cli_option verify_options[] = {
+	{ "data", 0, NULL, false, "check the checksum of every block too" },
+	{ 0 },
+};
+static const struct cli_option import_options[] = {
+	OPTION_POOL,
+	{ "size", 0, "SIZE", false, "make the volume larger than the source" },
+	OPTION_FORCE("close the volume's connections and write over it"),
+	{ "raw", 0, NULL, false, "take the bytes as they are, whatever image they look like" },
+	{ 0 },
+};
+static const struct cli_option export_options[] = {
+	OPTION_FORCE("write over a file, device or export that exists"),
+	{ 0 },
+};
+
+static const struct cli_verb verbs[] = {
+	{ "create", "VOL", create_options, verb_create, "make an empty volume" },
+	{ "ls", NULL, ls_options, verb_ls, "list the volumes" },
+	{ "info", "VOL", NULL, verb_info, "all about one volume" },
+	{ "resize", "VOL SIZE", resize_options, verb_resize, "change a volume's size" },
+	{ "rename", "VOL NAME", force_options, verb_rename, "give a volume another name" },
+	{ "rm", "VOL", force_options, verb_rm, "remove a volume with its data" },
+	{ "pool create", "FILE", pool_create_options, vdiskctl_pool_create,
+	  "make an empty pool in a file or on a block device (offline)" },
+	{ "pool ls", NULL, NULL, verb_pool_ls, "list the pools" },
+	{ "pool status", "[POOL]", NULL, verb_pool_status, "all about the pools" },
+	{ "pool grow", "POOL SIZE", NULL, verb_pool_grow, "make a pool larger" },
+	{ "clients", "[VOL]", NULL, verb_clients, "list the connections" },
+	{ "metrics", NULL, NULL, verb_metrics, "print all counters as OpenMetrics" },
+	{ "verify", "FILE", verify_options, vdiskctl_verify, "check a pool that is not open" },
+	{ "import", "SOURCE VOL", import_options, vdiskctl_import,
+	  "fill a volume from a file, device or NBD URI" },
+	{ "export", "VOL TARGET", export_options, vdiskctl_export,
+	  "write a volume to a file, device or NBD URI" },
+	{ 0 },
+};
+
+int main(int argc, char **argv)
+{
+	static const struct cli_tool tool = {
+		.name = "vdiskctl",
+		.summary = "manage the disks of blockd",
+		.socket = CONF_CONTROL_DEFAULT,
+		.verbs = verbs,
+		.complete = complete,
+	};
+	return cli_main(&tool, argc, argv);
+}

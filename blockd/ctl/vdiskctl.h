@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the parts of vdiskctl share.  Exit codes are documented in vdiskctl(1). */
+#ifndef BLOCKD_CTL_VDISKCTL_H
+#define BLOCKD_CTL_VDISKCTL_H
+
+#include <jansson.h>
+
+#include "common/base/err.h"
+#include "common/daemon/cli.h"
+
+enum vdiskctl_exit {
+	VDISKCTL_UNREACHABLE = 3, /* no blockd at the socket */
+	VDISKCTL_DAMAGED = 4,	  /* verify found damage */
+	VDISKCTL_INTERRUPTED = 130,
+};
+
+/*
+ * Ask blockd: one request and its reply.  `args` is taken over.  0 and *ret (the caller's
+ * reference), or the exit code, with the reason printed.
+ */
+int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
+	__attribute__((warn_unused_result));
+
+/* Print the error as the tool does, with --json as an object too; returns `code`. */
+int vdiskctl_fail(struct cli *cli, int code, const struct err *err);
+
+/* offline.c: no daemon needed */
+int vdiskctl_verify(struct cli *cli);
+int vdiskctl_pool_create(struct cli *cli);
+
+/* transfer.c */
+int vdiskctl_import(struct cli *cli);
+int vdiskctl_export(struct cli *cli);
+
+#endif

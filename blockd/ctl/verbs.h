@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The verbs of blockd's control socket.  ctx of each is the struct blockd; all on the control
+ * thread.  Sizes are bytes, times Unix seconds.
+ *
+ *	status				the daemon, its listeners and counters
+ *	pool-list			{"pools": [pool]}
+ *	pool-status [pool]		the same with all figures
+ *	pool-grow pool size
+ *	volume-list [pool]		{"volumes": [volume]}
+ *	volume-info volume
+ *	volume-create volume size [pool]
+ *	volume-resize volume size [shrink] [force]
+ *	volume-rename volume name [force]
+ *	volume-delete volume [force]
+ *	volume-claim volume size [pool] [force]	make it, or take an empty one, for an import
+ *	clients [volume]		{"clients": [connection]}
+ *	metrics				{"text": OpenMetrics}
+ *
+ * `volume` is NAME or POOL/NAME everywhere.
+ */
+#ifndef BLOCKD_CTL_VERBS_H
+#define BLOCKD_CTL_VERBS_H
+
+#include "blockd/daemon.h"
+#include "common/daemon/ctl.h"
+
+extern const struct ctl_verb verbs_table[];
+
+/* change.c */
+void verb_pool_grow(struct ctl_request *req, void *ctx);
+void verb_volume_create(struct ctl_request *req, void *ctx);
+void verb_volume_resize(struct ctl_request *req, void *ctx);
+void verb_volume_rename(struct ctl_request *req, void *ctx);
+void verb_volume_delete(struct ctl_request *req, void *ctx);
+void verb_volume_claim(struct ctl_request *req, void *ctx);
+
+#endif

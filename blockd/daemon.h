@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The daemon's own objects: what main.c sets up and the verbs of the control socket look at.
+ *
+ * One struct blockd for the process, made and used on the control thread.  Of a struct
+ * blockd_pool, `file` belongs to the pool's reactor; `events` may be touched by any thread.
+ */
+#ifndef BLOCKD_DAEMON_H
+#define BLOCKD_DAEMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "blockd/conf.h"
+#include "blockd/poolfile.h"
+#include "blockd/reactor.h"
+#include "blockd/server.h"
+#include "common/base/err.h"
+#include "common/daemon/metrics.h"
+
+#define BLOCKD_EVENT_KINDS 5 /* of enum thin_event_kind */
+#define BLOCKD_DRAIN_MS	   5000
+
+struct blockd_pool {
+	const struct blockd_conf_pool *conf;
+	const struct blockd_conf *all; /* the whole configuration */
+	char subject[160];	       /* for the log: 'pool main' */
+	struct reactor *reactor;
+	bool running; /* reactor_wait() has returned 0 */
+	struct poolfile file;
+	int close_rc; /* of the pool's close; valid once the reactor has ended */
+	struct metric_counter events[BLOCKD_EVENT_KINDS];
+	/* the watchdog's: the last beat seen, and when it was seen to change */
+	uint64_t beat, beat_ms;
+};
+
+struct blockd {
+	const struct blockd_conf *conf;
+	struct server *server;
+	struct metrics *metrics;
+	struct blockd_pool *pools;
+	size_t pool_count;
+	uint64_t started_ms;
+	struct metric_counter refused_verbs, verbs;
+};
+
+/* ---- pools.c ---- */
+
+/*
+ * Make the pools that are missing and may be made, open all of them, make and grow what the
+ * configuration declares.  Every failure is logged; -errno of the first.  `daemon` has its
+ * configuration and server.  Blocking for as long as recovery takes.
+ */
+int pools_start(struct blockd *daemon) __attribute__((warn_unused_result));
+
+/* Close them all: checkpoint, end of the threads.  Blocking.  0 or the first -errno. */
+int pools_stop(struct blockd *daemon, uint32_t drain_ms);
+
+/* Does every reactor still turn?  For the watchdog; logs the one that does not. */
+bool pools_are_well(struct blockd *daemon, uint64_t now_ms);
+
+/* NULL: none of that name. */
+struct blockd_pool *pools_find(const struct blockd *daemon, const char *name);
+
+/* Grow device and pool.  Blocking.  -EINVAL: smaller than it is; -ENOSPC: the device is smaller. */
+int pools_grow(struct blockd_pool *pool, uint64_t size_bytes, struct err *err);
+
+/* A volume by name in one pool.  Blocks for a turn of the reactor.  -ENOENT. */
+int pools_find_volume(struct blockd_pool *pool, const char *name, struct thin_vol_stat *ret_stat);
+
+const char *pools_event_name(enum thin_event_kind kind);
+
+/* ---- figures.c ---- */
+
+/* Everything `vdiskctl metrics` prints; for metrics_add(), ctx is the struct blockd. */
+void figures_collect(struct metrics_writer *w, void *ctx);
+
+#endif

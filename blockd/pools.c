@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The pools of the daemon: from the configuration to open pools with their declared volumes.
+ *
+ *	missing and create = true -> made (poolfile.h)		one after the other
+ *	all -> opened and recovered, each on its own reactor	side by side
+ *	pool smaller than `size` -> grown			one after the other
+ *	declared volume missing -> made; smaller -> grown; larger -> left, with a line in the log
+ *
+ * All failures of one step are logged before the daemon gives up, so that one start shows them.
+ * What the engine has to say (its events) comes on the reactor's thread and is logged from there;
+ * what clients can trigger at will is limited.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "blockd/daemon.h"
+#include "blockd/signature.h"
+#include "common/base/units.h"
+#include "common/daemon/log.h"
+#include "common/daemon/loop.h"
+
+/* A reactor turns at least once a second; what stands still for so long hangs. */
+#define BEAT_LIMIT_MS 15000
+
+/* ---- events ---- */
+
+const char *pools_event_name(enum thin_event_kind kind)
+{
+	switch (kind) {
+	case THIN_EVENT_NOTE:
+		return "note";
+	case THIN_EVENT_DAMAGE:
+		return "damage";
+	case THIN_EVENT_LOW_SPACE:
+		return "low_space";
+	case THIN_EVENT_FULL:
+		return "full";
+	case THIN_EVENT_READ_ONLY:
+		return "read_only";
+	}
+	return "unknown";
+}
+
+/* On the reactor's thread. */
+static void pool_event(void *user, enum thin_event_kind kind, const char *text)
+{
+	struct blockd_pool *pool = user;
+	enum log_level level = LOG_LEVEL_WARNING;
+	char key[192];
+
+	metric_add(&pool->events[kind], 1);
+	switch (kind) {
+	case THIN_EVENT_NOTE:
+		log_info(pool->subject, "%s", text);
+		return;
+	case THIN_EVENT_READ_ONLY:
+		log_error(pool->subject, "%s", text);
+		return;
+	case THIN_EVENT_DAMAGE:
+		level = LOG_LEVEL_ERROR;
+		break;
+	case THIN_EVENT_LOW_SPACE:
+	case THIN_EVENT_FULL:
+		break;
+	}
+	snprintf(key, sizeof(key), "%s %s", pool->subject, pools_event_name(kind));
+	log_limited(level, key, pool->subject, "%s", text);
+}
+
+/* ---- opening ---- */
+
+static int pool_open(void *user, struct thin_dev **ret_dev, struct thin_pool **ret_pool,
+		     struct err *err)
+{
+	struct blockd_pool *pool = user;
+	struct poolfile_open open = {
+		.path = pool->conf->path,
+		.runtime = pool->all->runtime,
+		.cache_bytes = pool->conf->cache_bytes,
+		.buffer_bytes = pool->conf->buffer_bytes / 2,
+		.event = pool_event,
+		.event_user = pool,
+	};
+	int rc = poolfile_open(&open, &pool->file, err);
+
+	if (rc < 0)
+		return rc;
+	*ret_dev = pool->file.dev;
+	*ret_pool = pool->file.pool;
+	return 0;
+}
+
+static void pool_close(void *user, struct thin_dev *dev, struct thin_pool *thin)
+{
+	struct blockd_pool *pool = user;
+	int rc = poolfile_close(&pool->file);
+
+	(void)dev;
+	(void)thin;
+	pool->close_rc = rc;
+	if (rc < 0)
+		log_error(pool->subject,
+			  "not closed cleanly: %s (it is recovered at the next start)",
+			  strerror(-rc));
+	else
+		log_info(pool->subject, "closed");
+}
+
+/* Make what is missing and may be made. */
+static int pool_prepare(struct blockd_pool *pool, struct err *err)
+{
+	const struct blockd_conf_pool *conf = pool->conf;
+	struct poolfile_create create = { .size_bytes = conf->size_bytes,
+					  .journal_bytes = conf->journal_bytes };
+	struct stat st;
+	int rc;
+
+	if (!conf->create) {
+		if (stat(conf->path, &st) < 0 && errno == ENOENT)
+			return err_set(
+				err, -ENOENT,
+				"'%s' does not exist; if it should not: create = true makes it "
+				"(%s:%u), or: vdiskctl pool create %s --size SIZE",
+				conf->path, conf->section->pos.file, conf->section->pos.line,
+				conf->path);
+		return 0;
+	}
+	if (signature_check(conf->path, NULL) < 0)
+		return 0; /* there is something: opening it will say what is wrong with it */
+	rc = poolfile_create(conf->path, &create, err);
+	if (rc == 0)
+		log_info(pool->subject, "made '%s'", conf->path);
+	return rc;
+}
+
+static int pool_launch(struct blockd *daemon, struct blockd_pool *pool)
+{
+	struct reactor_params params = {
+		.name = pool->conf->name,
+		.home = server_home(daemon->server),
+		.buffer_bytes = pool->conf->buffer_bytes,
+		.spin_us = pool->conf->spin_us,
+		.open = pool_open,
+		.close = pool_close,
+		.user = pool,
+	};
+	struct err err = { 0 };
+	int rc = pool_prepare(pool, &err);
+
+	if (rc == 0)
+		rc = reactor_start(&params, &pool->reactor, &err);
+	if (rc < 0)
+		log_error(pool->subject, "%s", err.text);
+	return rc;
+}
+
+/* What opening a foreign or blank device looks like, with the way out. */
+static void explain_failure(const struct blockd_pool *pool, int rc, const struct err *err)
+{
+	struct err what = { 0 };
+
+	log_error(pool->subject, "%s", err->text);
+	if (rc == -EUCLEAN && signature_check(pool->conf->path, &what) == 0)
+		log_error(pool->subject,
+			  "'%s' is blank: create = true, or vdiskctl pool create, "
+			  "makes a pool on it",
+			  pool->conf->path);
+	else if (rc == -EUCLEAN && pool->conf->create && what.code == -EEXIST)
+		log_error(pool->subject,
+			  "%s: not written over; if nothing there is needed: "
+			  "vdiskctl pool create %s --force",
+			  what.text, pool->conf->path);
+}
+
+static int pool_await(struct blockd *daemon, struct blockd_pool *pool)
+{
+	struct err err = { 0 };
+	int rc = reactor_wait(pool->reactor, &err);
+
+	if (rc < 0) {
+		explain_failure(pool, rc, &err);
+		return rc;
+	}
+	pool->running = true;
+	rc = server_add_pool(daemon->server, pool->reactor, &err);
+	if (rc < 0)
+		log_error(pool->subject, "%s", err.text);
+	return rc;
+}
+
+/* ---- growing ---- */
+
+struct resize {
+	uint64_t size_bytes;
+	struct err *err;
+};
+
+static int resize_device(struct reactor *reactor, void *arg)
+{
+	const struct resize *resize = arg;
+	struct thin_dev *dev = reactor_dev(reactor);
+
+	if (dev->size_bytes >= resize->size_bytes)
+		return 0;
+	return dev->ops->resize(dev, resize->size_bytes, resize->err);
+}
+
+int pools_grow(struct blockd_pool *pool, uint64_t size_bytes, struct err *err)
+{
+	struct resize resize = { size_bytes, err };
+	struct thin_req req = { .op = THIN_POOL_GROW, .size_bytes = size_bytes };
+	struct reactor_stat stat;
+	char have[UNITS_TEXT_MAX];
+	int rc;
+
+	reactor_get_stat(pool->reactor, &stat);
+	if (size_bytes <= stat.pool.size_bytes)
+		return err_set(err, -EINVAL, "it has %s already; a pool is never shrunk",
+			       size_format(stat.pool.size_bytes, have));
+	rc = reactor_call(pool->reactor, resize_device, &resize);
+	if (rc < 0)
+		return rc;
+	rc = reactor_request(pool->reactor, &req);
+	return rc < 0 ? err_sys(err, rc, "grow") : 0;
+}
+
+static int pool_grow_declared(struct blockd_pool *pool)
+{
+	struct reactor_stat stat;
+	struct err err = { 0 };
+	char size[UNITS_TEXT_MAX];
+	int rc;
+
+	reactor_get_stat(pool->reactor, &stat);
+	if (pool->conf->size_bytes <= stat.pool.size_bytes)
+		return 0;
+	rc = pools_grow(pool, pool->conf->size_bytes, &err);
+	if (rc < 0)
+		log_error(pool->subject, "%s:%u: size: %s", pool->conf->section->pos.file,
+			  conf_pos_of(pool->conf->section, "size")->line, err.text);
+	else
+		log_info(pool->subject, "grown to %s", size_format(pool->conf->size_bytes, size));
+	return rc;
+}
+
+/* ---- volumes ---- */
+
+struct find {
+	const char *name;
+	struct thin_vol_stat *ret_stat;
+};
+
+static int find_volume(struct reactor *reactor, void *arg)
+{
+	const struct find *find = arg;
+	return thin_vol_find(reactor_pool(reactor), find->name, find->ret_stat);
+}
+
+int pools_find_volume(struct blockd_pool *pool, const char *name, struct thin_vol_stat *ret_stat)
+{
+	struct find find = { name, ret_stat };
+	return reactor_call(pool->reactor, find_volume, &find);
+}
+
+static int volume_declare(struct blockd_pool *pool, const struct blockd_conf_volume *volume,
+			  const char **ret_what)
+{
+	struct thin_req req = { .name = volume->name,
+				.size_bytes = volume->size_bytes,
+				.time_s = (uint64_t)time(NULL) };
+	struct thin_vol_stat stat;
+	int rc = pools_find_volume(pool, volume->name, &stat);
+
+	if (rc == 0 && stat.size_bytes >= volume->size_bytes) {
+		*ret_what = stat.size_bytes > volume->size_bytes
+				    ? "larger than declared: left as it is"
+				    : NULL;
+		return 0;
+	}
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
+	req.op = rc == 0 ? THIN_VOL_RESIZE : THIN_VOL_CREATE;
+	*ret_what = rc == 0 ? "grown as declared" : "made as declared";
+	return reactor_request(pool->reactor, &req);
+}
+
+static int volumes_declare(struct blockd *daemon)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < daemon->conf->volume_count; i++) {
+		const struct blockd_conf_volume *volume = &daemon->conf->volumes[i];
+		struct blockd_pool *pool = pools_find(daemon, volume->pool);
+		char subject[160], size[UNITS_TEXT_MAX];
+		const char *what = NULL;
+		int rc = volume_declare(pool, volume, &what);
+
+		snprintf(subject, sizeof(subject), "vol %s", volume->name);
+		if (rc < 0)
+			log_error(subject, "%s:%u: cannot be made or grown in pool %s: %s",
+				  volume->section->pos.file, volume->section->pos.line,
+				  volume->pool, strerror(-rc));
+		else if (what)
+			log_info(subject, "%s (%s)", what, size_format(volume->size_bytes, size));
+		if (rc < 0 && result == 0)
+			result = rc;
+	}
+	return result;
+}
+
+/* ---- all of them ---- */
+
+/* Run one step for every pool, also after a failure; the first error counts. */
+#define FOR_ALL(daemon, rc, step)                                                                  \
+	for (size_t pool_i = 0; pool_i < (daemon)->pool_count; pool_i++) {                         \
+		struct blockd_pool *pool = &(daemon)->pools[pool_i];                               \
+		int step_rc = (step);                                                              \
+		if (step_rc < 0 && (rc) == 0)                                                      \
+			(rc) = step_rc;                                                            \
+	}
+
+int pools_start(struct blockd *daemon)
+{
+	const struct blockd_conf *conf = daemon->conf;
+	int rc = 0;
+
+	daemon->pools = calloc(conf->pool_count, sizeof(*daemon->pools));
+	if (!daemon->pools)
+		return -ENOMEM;
+	daemon->pool_count = conf->pool_count;
+	for (size_t i = 0; i < conf->pool_count; i++) {
+		struct blockd_pool *pool = &daemon->pools[i];
+		pool->conf = &conf->pools[i];
+		pool->all = conf;
+		snprintf(pool->subject, sizeof(pool->subject), "pool %s", pool->conf->name);
+	}
+	FOR_ALL(daemon, rc, pool_launch(daemon, pool));
+	FOR_ALL(daemon, rc, pool->reactor ? pool_await(daemon, pool) : 0);
+	if (rc == 0)
+		FOR_ALL(daemon, rc, pool_grow_declared(pool));
+	return rc == 0 ? volumes_declare(daemon) : rc;
+}
+
+int pools_stop(struct blockd *daemon, uint32_t drain_ms)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < daemon->pool_count; i++) {
+		struct blockd_pool *pool = &daemon->pools[i];
+		if (pool->running)
+			server_remove_pool(daemon->server, pool->reactor);
+		reactor_stop_free(pool->reactor, drain_ms);
+		pool->reactor = NULL;
+		pool->running = false;
+		if (pool->close_rc < 0 && rc == 0)
+			rc = pool->close_rc;
+	}
+	free(daemon->pools);
+	daemon->pools = NULL;
+	daemon->pool_count = 0;
+	return rc;
+}
+
+bool pools_are_well(struct blockd *daemon, uint64_t now_ms)
+{
+	bool well = true;
+
+	for (size_t i = 0; i < daemon->pool_count; i++) {
+		struct blockd_pool *pool = &daemon->pools[i];
+		uint64_t beat = reactor_beat(pool->reactor);
+
+		if (beat != pool->beat || pool->beat_ms == 0) {
+			pool->beat = beat;
+			pool->beat_ms = now_ms;
+		} else if (now_ms - pool->beat_ms > BEAT_LIMIT_MS) {
+			log_error(pool->subject, "its thread has stood still for %" PRIu64 " ms",
+				  now_ms - pool->beat_ms);
+			well = false;
+		}
+	}
+	return well;
+}
+
+struct blockd_pool *pools_find(const struct blockd *daemon, const char *name)
+{
+	for (size_t i = 0; i < daemon->pool_count; i++)
+		if (strcmp(daemon->pools[i].conf->name, name) == 0)
+			return &daemon->pools[i];
+	return NULL;
+}
