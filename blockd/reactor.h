@@ -19,6 +19,7 @@
 #include <sys/types.h>
 
 #include "blockd/mailbox.h"
+#include "blockd/nbd/counters.h"
 #include "common/base/err.h"
 #include "thin/thin.h"
 
@@ -91,6 +92,10 @@ struct reactor_task {
 	struct letter letter;
 	struct reactor *reactor;
 	int res;
+	struct reactor_task *next; /* of those that wait for connections to end */
+	uint64_t cut_id, cut_vol, cut_before;
+	uint32_t drain_ms;
+	char cut_name[THIN_NAME_MAX + 1];
 };
 
 /* Send a task.  Never fails, never blocks.  Belongs to the reactor until `done`. */
@@ -115,13 +120,6 @@ int reactor_call(struct reactor *reactor, int (*fn)(struct reactor *reactor, voi
 int reactor_request(struct reactor *reactor, struct thin_req *req);
 
 /* ---- connections and counters ---- */
-
-/* Counted since the connection, or for a volume since the start of the process. */
-struct io_counters {
-	uint64_t reads, writes, flushes, trims, zeroes, others;
-	uint64_t read_bytes, written_bytes, trimmed_bytes, zeroed_bytes;
-	uint64_t errors; /* requests answered with an error */
-};
 
 struct reactor_conn_info {
 	uint64_t id;			    /* as in server.h */
@@ -164,7 +162,8 @@ void reactor_get_stat(struct reactor *reactor, struct reactor_stat *ret_stat);
  * Cut the connections of one volume (NULL: all of them), or the one with `id` (0: any).  What
  * they have in flight finishes in the engine but is not answered.  When no handle of theirs is
  * left, task->done gets the number cut: from then on THIN_VOL_DELETE and the like do not see
- * these handles (a client may of course have connected anew).  `task` needs only `done`, `user`.
+ * these handles (a client may of course have connected anew).  `task` needs only `done` and `user`;
+ * its `run` is overwritten.
  */
 void reactor_cut_conns(struct reactor *reactor, const char *volume, uint64_t id,
 		       struct reactor_task *task);
@@ -172,7 +171,8 @@ void reactor_cut_conns(struct reactor *reactor, const char *volume, uint64_t id,
 /*
  * Graceful: no further requests are read, what is in flight is finished and answered, then the
  * connections are closed; those that do not take their answers are cut after `drain_ms`.
- * task->done comes when none is left.  Connections handed over later are closed at once.
+ * task->done comes when none is left (its `run` is overwritten).  Connections handed over later are
+ * closed at once.
  */
 void reactor_drain(struct reactor *reactor, uint32_t drain_ms, struct reactor_task *task);
 
@@ -185,8 +185,9 @@ struct reactor_adopt {
 	char peer[128];
 	char listener[64];
 	struct thin_vol *vol; /* opened on the reactor's thread by reactor_open_vol() */
-	bool read_only, structured, status;
-	const void *out; /* bytes of the handshake not yet sent; copied */
+	bool read_only, structured;
+	unsigned contexts; /* mask of enum context */
+	const void *out;   /* bytes of the handshake not yet sent; copied */
 	size_t out_len;
 	const void *in; /* bytes received behind the handshake; copied */
 	size_t in_len;

@@ -36,6 +36,10 @@ struct server_params {
 	 * sentence without a full stop.  The caller logs it.  May be NULL. */
 	void (*event)(void *user, bool warning, const char *text);
 	void *event_user;
+	/* The text for people that LIST and INFO show of a volume; leaves `buf` alone if there is
+	 * none.  May be NULL. */
+	void (*describe)(void *user, const char *pool, const char *volume, char *buf, size_t size);
+	void *describe_user;
 };
 
 int server_new(const struct server_params *params, struct server **ret_server, struct err *err)

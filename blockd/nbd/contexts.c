@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Meta contexts ("Metadata querying" in proto.md).
+ *
+ * One is served: base:allocation, straight from the engine's extents, whose flags mean the same
+ * (HOLE: a write may fail for space; ZERO: reads as zeroes).  Pure functions, any thread.
+ */
+#include "blockd/nbd/contexts.h"
+
+#include <string.h>
+
+static const char *const names[CONTEXT_COUNT] = {
+	[CONTEXT_ALLOCATION] = "base:allocation",
+};
+
+const char *context_name(enum context context)
+{
+	return names[context];
+}
+
+uint32_t context_id(enum context context)
+{
+	return (uint32_t)context + 1;
+}
+
+/* "base:" is a prefix of "base:allocation" that ends with the first colon. */
+static bool is_namespace_of(const char *query, size_t len, const char *name)
+{
+	size_t namespace_len = (size_t)(strchr(name, ':') - name) + 1;
+
+	return len == namespace_len && !memcmp(query, name, len);
+}
+
+unsigned contexts_match(const char *query, size_t len, bool list)
+{
+	unsigned set = 0;
+	int i;
+
+	for (i = 0; i < CONTEXT_COUNT; i++)
+		if ((len == strlen(names[i]) && !memcmp(query, names[i], len)) ||
+		    (list && is_namespace_of(query, len, names[i])))
+			set |= 1u << i;
+	return set;
+}
+
+static uint32_t allocation_flags(const struct thin_extent *extent)
+{
+	return (extent->flags & THIN_EXTENT_HOLE ? NBD_STATE_HOLE : 0) |
+	       (extent->flags & THIN_EXTENT_ZERO ? NBD_STATE_ZERO : 0);
+}
+
+size_t contexts_allocation(const struct thin_extent *extents, size_t extent_count, uint64_t offset,
+			   uint32_t len, bool one, struct nbd_status_desc *to)
+{
+	uint64_t skip = offset % THIN_BLOCK_SIZE, left = len;
+	uint32_t run_flags = 0;
+	uint64_t run_len = 0;
+	size_t count = 0, i;
+
+	for (i = 0; i < extent_count && left; i++) {
+		uint32_t flags = allocation_flags(&extents[i]);
+		uint64_t part = extents[i].len_bytes;
+		uint64_t cut = part < skip ? part : skip;
+
+		skip -= cut;
+		part -= cut;
+		if (part > left)
+			part = left;
+		if (!part)
+			continue;
+		left -= part;
+		if (run_len && flags == run_flags) {
+			run_len += part;
+			continue;
+		}
+		if (run_len) {
+			if (one)
+				break;
+			to[count++] = (struct nbd_status_desc){ be32_put((uint32_t)run_len),
+								be32_put(run_flags) };
+		}
+		run_len = part;
+		run_flags = flags;
+	}
+	if (run_len)
+		to[count++] = (struct nbd_status_desc){ be32_put((uint32_t)run_len),
+							be32_put(run_flags) };
+	return count;
+}

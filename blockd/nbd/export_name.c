@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Export names; see export_name.h.  Pure functions over foreign bytes, any thread. */
+#include "blockd/nbd/export_name.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int name_part(const char *from, size_t len, char *to, struct err *err)
+{
+	if (!len || len > THIN_NAME_MAX || memchr(from, 0, len))
+		return err_set(err, -ENOENT, "no such export: not a volume's name");
+	if (memchr(from, '@', len))
+		return err_set(err, -ENOENT, "no such export: snapshots are not served");
+	memcpy(to, from, len);
+	to[len] = '\0';
+	return 0;
+}
+
+static int name_options(const char *at, const char *end, struct export_name *name, struct err *err)
+{
+	while (at < end) {
+		const char *stop = memchr(at, ';', (size_t)(end - at));
+		size_t len = (size_t)((stop ? stop : end) - at);
+
+		if (len != 2 || memcmp(at, "ro", 2))
+			return err_set(err, -ENOENT,
+				       "no such export: unknown option behind ';' (known: ro)");
+		name->read_only = true;
+		at += len + 1;
+	}
+	return 0;
+}
+
+int export_name_parse(const char *name, size_t len, struct export_name *ret_name, struct err *err)
+{
+	const char *end = name + len, *options, *slash;
+	struct export_name parsed = { 0 };
+	int rc;
+
+	if (!len)
+		return err_set(err, -ENOENT, "no such export: there is no default export");
+	options = memchr(name, ';', len);
+	if (options) {
+		if (options + 1 == end)
+			return err_set(err, -ENOENT, "no such export: nothing behind ';'");
+		rc = name_options(options + 1, end, &parsed, err);
+		if (rc)
+			return rc;
+		end = options;
+	}
+	slash = memchr(name, '/', (size_t)(end - name));
+	if (slash) {
+		rc = name_part(name, (size_t)(slash - name), parsed.pool, err);
+		if (rc)
+			return rc;
+		name = slash + 1;
+	}
+	rc = name_part(name, (size_t)(end - name), parsed.volume, err);
+	if (rc)
+		return rc;
+	*ret_name = parsed;
+	return 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Export names: [pool/]volume[;ro], as clients give them. */
+#ifndef BLOCKD_NBD_EXPORT_NAME_H
+#define BLOCKD_NBD_EXPORT_NAME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/base/err.h"
+#include "thin/thin.h"
+
+#define EXPORT_NAME_MAX (THIN_NAME_MAX + 1 + THIN_NAME_MAX) /* "pool/volume" */
+
+struct export_name {
+	char pool[THIN_NAME_MAX + 1]; /* "" if none was given */
+	char volume[THIN_NAME_MAX + 1];
+	bool read_only; /* ;ro */
+};
+
+/*
+ * Take a name apart; `name` need not end with a NUL.  Checks only the shape: whether there is such
+ * a pool and volume is the finder's business.  -ENOENT with a sentence for the client if it can
+ * not be an export's name: empty, too long, other options than `ro`, `@snapshot`.
+ */
+int export_name_parse(const char *name, size_t len, struct export_name *ret_name, struct err *err);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The handshake of one connection: fixed newstyle negotiation as a state machine without sockets,
+ * threads or clock.  Bytes in, bytes out, time passed in.
+ *
+ *	h = handshake_new(...)
+ *	loop: send handshake_pending(), tell handshake_sent()
+ *	      receive into handshake_room(), tell handshake_received()
+ *	until handshake_state() is no longer HANDSHAKE_TALKING.
+ */
+#ifndef BLOCKD_NBD_HANDSHAKE_H
+#define BLOCKD_NBD_HANDSHAKE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "blockd/nbd/export_name.h"
+#include "common/base/err.h"
+#include "thin/thin.h"
+
+#define HANDSHAKE_LIST_BATCH 16u
+
+struct handshake;
+
+struct handshake_export {
+	uint64_t size_bytes;
+	bool read_only;			/* whatever was asked for, it can not be written */
+	char name[EXPORT_NAME_MAX + 1]; /* canonical, as LIST would show it */
+	char description[128];		/* "" for none */
+};
+
+/* Where a LIST stands; zeroed at its begin, otherwise the callback's. */
+struct handshake_list {
+	uint32_t pool_index;
+	char after[THIN_NAME_MAX + 1];
+};
+
+/*
+ * The exports.  Errors: -ENOENT unknown, -EACCES refused by policy, -ESHUTDOWN; `err` carries the
+ * text for the client.
+ */
+struct handshake_ops {
+	/* For INFO and the meta contexts: what `open` would answer now; changes nothing. */
+	int (*find)(void *user, const struct export_name *name, struct handshake_export *ret_export,
+		    struct err *err);
+	/* For GO and EXPORT_NAME: the connection's export from now on.  Called successfully at
+	 * most once. */
+	int (*open)(void *user, const struct export_name *name, struct handshake_export *ret_export,
+		    struct err *err);
+	/* The next up to HANDSHAKE_LIST_BATCH names; 0 at the end. */
+	size_t (*list)(void *user, struct handshake_list *list,
+		       char names[HANDSHAKE_LIST_BATCH][EXPORT_NAME_MAX + 1]);
+};
+
+enum handshake_state {
+	HANDSHAKE_TALKING,
+	HANDSHAKE_READY,   /* send what is pending, then transmission */
+	HANDSHAKE_CLOSING, /* send what is pending if it can be, then close: a clean end */
+	HANDSHAKE_FAILED,  /* close at once; handshake_reason() says why */
+};
+
+/* `ops` must outlive it.  NULL without memory. */
+struct handshake *handshake_new(const struct handshake_ops *ops, void *user, uint64_t now_ms,
+				uint32_t timeout_ms);
+void handshake_free(struct handshake *h);
+
+enum handshake_state handshake_state(const struct handshake *h);
+/* A sentence for the log in HANDSHAKE_FAILED, "" else. */
+const char *handshake_reason(const struct handshake *h);
+
+/* Where to receive, and how much at most.  0: do not receive now (output must leave first, or it
+ * is over). */
+size_t handshake_room(struct handshake *h, void **ret_to);
+void handshake_received(struct handshake *h, size_t len);
+/* The peer closed: a clean end between options, otherwise a failure. */
+void handshake_closed(struct handshake *h);
+
+/* What is to be sent. */
+size_t handshake_pending(struct handshake *h, const void **ret_from);
+void handshake_sent(struct handshake *h, size_t len);
+
+/* Fails the handshake once its time is over. */
+void handshake_tick(struct handshake *h, uint64_t now_ms);
+uint64_t handshake_deadline_ms(const struct handshake *h);
+
+/* In HANDSHAKE_READY: what was negotiated. */
+struct handshake_result {
+	struct export_name name;
+	bool read_only, structured;
+	unsigned contexts; /* mask of enum context */
+	const void *in;	   /* bytes of the transmission phase already received */
+	size_t in_len;
+};
+void handshake_get_result(const struct handshake *h, struct handshake_result *ret_result);
+
+#endif

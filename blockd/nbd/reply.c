@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The transmission phase: the engine's answers, bytes out.  The other half is transmit.c.
+ *
+ * Every answer leaves in the piece whose completion made it: the piece gets a header, keeps its
+ * buffer if there is data to send, and joins the send queue.  So answering needs no memory.
+ *
+ *	READ, structured	each piece a chunk as it completes, in any order; the one that
+ *				completes last carries DONE.  A failed piece is an ERROR_OFFSET
+ *				chunk without content, so chunks never overlap.
+ *	READ, simple		header and data in the one piece; in pieces only when ALONE
+ *	all others		one message when the last piece has completed, without payload
+ *				but for BLOCK_STATUS
+ *
+ * No chunk's header is queued before its data is there, so a chunk never needs padding, and DONE
+ * is never sent while an error is still possible.
+ */
+#include "blockd/nbd/transmit_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "blockd/nbd/contexts.h"
+
+/* Only the protocol's errors go out. */
+enum nbd_error reply_error_of(const struct request *q, int res)
+{
+	bool change =
+		q->cmd == NBD_CMD_WRITE || q->cmd == NBD_CMD_TRIM || q->cmd == NBD_CMD_WRITE_ZEROES;
+
+	switch (-res) {
+	case 0:
+		return NBD_OK;
+	case EPERM:
+	case EACCES:
+	case EROFS: /* a FLUSH must not look refused: what it should have saved is lost */
+		return change ? NBD_EPERM : NBD_EIO;
+	case ENOSPC:
+	case EDQUOT:
+	case EFBIG:
+		return change ? NBD_ENOSPC : NBD_EIO;
+	case EINVAL:
+		return NBD_EINVAL;
+	case ENOTSUP: /* nowhere but in answer to FAST_ZERO */
+		return q->flags & NBD_CMD_FLAG_FAST_ZERO ? NBD_ENOTSUP : NBD_EIO;
+	case ESHUTDOWN:
+		return NBD_ESHUTDOWN;
+	default:
+		return NBD_EIO;
+	}
+}
+
+static void note_error(struct transmit *t, struct request *q, enum nbd_error error)
+{
+	if (error && !q->error)
+		TRANSMIT_COUNT(t, errors, 1);
+	if (!q->error)
+		q->error = error;
+}
+
+/* ---- messages ---- */
+
+static void queue(struct transmit *t, struct piece *piece, size_t header_len)
+{
+	assert(header_len <= HEADER_MAX);
+	piece->header_len = (uint32_t)header_len;
+	piece->next = NULL;
+	*t->tx_last = piece;
+	t->tx_last = &piece->next;
+}
+
+static struct nbd_chunk chunk(const struct request *q, bool done, enum nbd_reply_type type,
+			      size_t len)
+{
+	struct nbd_chunk c = {
+		.magic = be32_put(NBD_STRUCTURED_REPLY_MAGIC),
+		.flags = be16_put(done ? NBD_REPLY_FLAG_DONE : 0),
+		.type = be16_put((uint16_t)type),
+		.len = be32_put((uint32_t)len),
+	};
+
+	memcpy(c.cookie, q->cookie, sizeof(c.cookie));
+	return c;
+}
+
+static void queue_simple(struct transmit *t, struct piece *piece, enum nbd_error error)
+{
+	struct nbd_simple_reply reply = {
+		.magic = be32_put(NBD_SIMPLE_REPLY_MAGIC),
+		.error = be32_put(error),
+	};
+
+	memcpy(reply.cookie, piece->request->cookie, sizeof(reply.cookie));
+	memcpy(piece->header, &reply, sizeof(reply));
+	queue(t, piece, sizeof(reply));
+}
+
+static void queue_end(struct transmit *t, struct piece *piece, enum nbd_error error)
+{
+	struct nbd_chunk_error reply;
+
+	if (!error) {
+		reply.chunk = chunk(piece->request, true, NBD_REPLY_TYPE_NONE, 0);
+		memcpy(piece->header, &reply.chunk, sizeof(reply.chunk));
+		queue(t, piece, sizeof(reply.chunk));
+		return;
+	}
+	reply.chunk = chunk(piece->request, true, NBD_REPLY_TYPE_ERROR,
+			    sizeof(reply) - sizeof(reply.chunk));
+	reply.error = be32_put(error);
+	reply.message_len = be16_put(0);
+	memcpy(piece->header, &reply, sizeof(reply));
+	queue(t, piece, sizeof(reply));
+}
+
+/* The end of a request in one message without payload. */
+static void queue_result(struct transmit *t, struct piece *piece, enum nbd_error error)
+{
+	transmit_release_buf(t, piece);
+	piece->data_len = 0;
+	if (t->structured)
+		queue_end(t, piece, error);
+	else
+		queue_simple(t, piece, error);
+}
+
+void reply_now(struct transmit *t, struct piece *piece, enum nbd_error error)
+{
+	struct request *q = piece->request;
+
+	q->error = NBD_OK; /* counted here */
+	note_error(t, q, error);
+	q->issued = q->len;
+	queue_result(t, piece, error);
+}
+
+static void queue_error_offset(struct transmit *t, struct piece *piece, bool done,
+			       enum nbd_error error)
+{
+	uint64_t bad = piece->req.bad_offset;
+	struct nbd_chunk_error_offset reply = {
+		.chunk = chunk(piece->request, done, NBD_REPLY_TYPE_ERROR_OFFSET,
+			       sizeof(reply) - sizeof(reply.chunk)),
+		.error = be32_put(error),
+		.message_len = be16_put(0),
+	};
+
+	if (bad < piece->offset || bad - piece->offset >= piece->len)
+		bad = piece->offset;
+	reply.offset = be64_put(bad);
+	transmit_release_buf(t, piece);
+	piece->data_len = 0;
+	memcpy(piece->header, &reply, sizeof(reply));
+	queue(t, piece, sizeof(reply));
+}
+
+static void attach_data(struct piece *piece)
+{
+	piece->data = piece->buf + piece->offset % THIN_BLOCK_SIZE;
+	piece->data_len = piece->len;
+}
+
+/* ---- completions ---- */
+
+static void read_done_structured(struct transmit *t, struct piece *piece, enum nbd_error error)
+{
+	struct request *q = piece->request;
+	bool done = q->issued == q->len && !q->open_pieces;
+	struct nbd_chunk_data reply;
+
+	if (error) {
+		queue_error_offset(t, piece, done, error);
+		return;
+	}
+	attach_data(piece);
+	reply.chunk = chunk(q, done, NBD_REPLY_TYPE_OFFSET_DATA, sizeof(be64_t) + piece->len);
+	reply.offset = be64_put(piece->offset);
+	memcpy(piece->header, &reply, sizeof(reply));
+	queue(t, piece, sizeof(reply));
+}
+
+static void read_done_simple(struct transmit *t, struct piece *piece, enum nbd_error error)
+{
+	struct request *q = piece->request;
+
+	if (error && q->header_sent) {
+		transmit_release_piece(t, piece);
+		transmit_break(t, "a READ failed after its reply had begun");
+		return;
+	}
+	if (error) {
+		q->issued = q->len; /* nothing more of it */
+		queue_result(t, piece, error);
+		return;
+	}
+	attach_data(piece);
+	if (q->header_sent) {
+		queue(t, piece, 0);
+	} else {
+		queue_simple(t, piece, NBD_OK);
+		q->header_sent = true;
+	}
+}
+
+static void status_done(struct transmit *t, struct piece *piece, enum nbd_error error)
+{
+	struct request *q = piece->request;
+	struct nbd_chunk_status reply;
+	size_t count = 0;
+
+	if (!error) {
+		count = contexts_allocation(piece->req.extents, piece->req.extent_count, q->offset,
+					    q->len, q->flags & NBD_CMD_FLAG_REQ_ONE,
+					    (struct nbd_status_desc *)piece->buf);
+		if (!count) {
+			error = NBD_EIO;
+			note_error(t, q, error);
+		}
+	}
+	if (error) {
+		queue_result(t, piece, error);
+		return;
+	}
+	piece->data = piece->buf;
+	piece->data_len = (uint32_t)(count * sizeof(struct nbd_status_desc));
+	reply.chunk = chunk(q, true, NBD_REPLY_TYPE_BLOCK_STATUS, sizeof(be32_t) + piece->data_len);
+	reply.context_id = be32_put(context_id(CONTEXT_ALLOCATION));
+	memcpy(piece->header, &reply, sizeof(reply));
+	queue(t, piece, sizeof(reply));
+}
+
+/* WRITE in one or many pieces, and all that has no payload. */
+static void change_done(struct transmit *t, struct piece *piece)
+{
+	struct request *q = piece->request;
+
+	transmit_release_buf(t, piece);
+	if (q->issued < q->len || q->open_pieces) {
+		transmit_release_piece(t, piece);
+		return;
+	}
+	if (q->cmd == NBD_CMD_WRITE && q->flags & NBD_CMD_FLAG_FUA && piece->len < q->len &&
+	    !q->error && !q->flushing) {
+		q->flushing = true;
+		transmit_submit(t, piece, THIN_FLUSH, 0);
+		return;
+	}
+	queue_result(t, piece, q->error);
+}
+
+void reply_piece_done(struct thin_req *req, int res)
+{
+	struct piece *piece = req->user;
+	struct transmit *t = piece->t;
+	struct request *q = piece->request;
+	enum nbd_error error = reply_error_of(q, res);
+
+	assert(t->in_flight > 0 && q->open_pieces > 0);
+	t->in_flight--;
+	q->open_pieces--;
+	if (t->state == TRANSMIT_BROKEN) {
+		transmit_release_piece(t, piece);
+		t->wake(t->user);
+		return;
+	}
+	note_error(t, q, error);
+	if (q->cmd == NBD_CMD_READ && t->structured)
+		read_done_structured(t, piece, error);
+	else if (q->cmd == NBD_CMD_READ)
+		read_done_simple(t, piece, error);
+	else if (q->cmd == NBD_CMD_BLOCK_STATUS)
+		status_done(t, piece, error);
+	else
+		change_done(t, piece);
+	t->wake(t->user);
+}
+
+/* ---- sending ---- */
+
+int transmit_tx_iov(struct transmit *t, struct iovec *iov, int iov_max)
+{
+	size_t skip = t->tx_sent;
+	struct piece *piece;
+	int count = 0;
+
+	for (piece = t->tx_first; piece && count + 2 <= iov_max; piece = piece->next) {
+		if (skip < piece->header_len) {
+			iov[count].iov_base = piece->header + skip;
+			iov[count++].iov_len = piece->header_len - skip;
+			skip = 0;
+		} else {
+			skip -= piece->header_len;
+		}
+		if (piece->data_len > skip) {
+			iov[count].iov_base = (void *)(piece->data + skip);
+			iov[count++].iov_len = piece->data_len - skip;
+		}
+		skip = 0;
+	}
+	return count;
+}
+
+void transmit_sent(struct transmit *t, size_t len)
+{
+	len += t->tx_sent;
+	while (t->tx_first) {
+		struct piece *piece = t->tx_first;
+		size_t whole = (size_t)piece->header_len + piece->data_len;
+
+		if (len < whole)
+			break;
+		len -= whole;
+		t->tx_first = piece->next;
+		if (!t->tx_first)
+			t->tx_last = &t->tx_first;
+		transmit_release_piece(t, piece);
+	}
+	t->tx_sent = len;
+	assert(t->tx_first || !len);
+	transmit_settle(t);
+}

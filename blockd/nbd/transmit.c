@@ -1,0 +1,691 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The transmission phase: bytes in, requests to the engine.  Answers are reply.c.
+ *
+ *	                 +------------------- header ok, no payload --> ISSUE --+
+ *	                 |                                                      |
+ *	  HEADER --------+-- large simple READ --> ALONE (others first) --------+--> HEADER
+ *	    |            |                                                      |
+ *	    |            +-- WRITE --> PAYLOAD (piece by piece) ----------------+
+ *	    |            +-- refused WRITE --> DRAIN --> error reply -----------+
+ *	    |            +-- refused otherwise --> error reply -----------------+
+ *	    +-- DISC, end of file, stop --> OVER
+ *
+ * There is one current request: the parser goes on to the next header only when all of the current
+ * one has been given to the engine.  So whatever is missing (a buffer, a slot) stops the parser,
+ * a stopped parser stops receiving, and no request waits half-begun behind another.
+ *
+ * Payloads are cut into pieces of up to 1 MiB that end at block boundaries; each piece is one
+ * engine request with its own buffer, so the memory of a request does not grow with its length.
+ * - A WRITE's pieces are submitted as they fill.  Until it is answered nothing is promised of it,
+ *   so a connection lost in mid-payload may leave a part of it written, as on any disk.
+ *   FUA is carried by the engine request when there is one piece; with several, by one flush
+ *   after the last.
+ * - A structured READ's pieces are chunks, in any order.
+ * - A simple reply is one run of bytes with its error in front.  A READ that fits a piece is
+ *   answered after its end is known; a larger one has the connection for itself (ALONE), goes
+ *   piece by piece in order, and an error after the header has left breaks the connection.
+ *
+ * Receiving: small requests come many at once into `rx` and payloads are copied from there into
+ * aligned buffers.  What is missing of a payload is received in place; after a large WRITE only a
+ * header's length is asked for behind it, so that the next large payload lands in place as well.
+ *
+ * Validation order (the first that applies is the answer): command, flags, read-only, range, size.
+ */
+#include "blockd/nbd/transmit_priv.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blockd/nbd/contexts.h"
+
+/* ---- slots ---- */
+
+static struct request *request_take(struct transmit *t)
+{
+	struct request *q = t->free_requests;
+
+	t->free_requests = q->next;
+	memset(q, 0, sizeof(*q));
+	q->refs = 1;
+	t->open_requests++;
+	return q;
+}
+
+static void request_unref(struct transmit *t, struct request *q)
+{
+	assert(q->refs > 0);
+	if (--q->refs)
+		return;
+	assert(t->open_requests > 0 && !q->open_pieces);
+	t->open_requests--;
+	q->next = t->free_requests;
+	t->free_requests = q;
+}
+
+/* A piece of the current request; the caller has seen that there is one. */
+static struct piece *piece_take(struct transmit *t)
+{
+	struct piece *piece = t->free_pieces;
+
+	t->free_pieces = piece->next;
+	piece->t = t;
+	piece->request = t->current;
+	piece->request->refs++;
+	piece->buf = NULL;
+	piece->filled = piece->header_len = piece->data_len = 0;
+	piece->offset = t->current->offset;
+	piece->len = t->current->len;
+	return piece;
+}
+
+void transmit_release_buf(struct transmit *t, struct piece *piece)
+{
+	if (piece->buf)
+		bufpool_put(t->bufs, &t->account, piece->buf, piece->buf_len);
+	piece->buf = NULL;
+}
+
+void transmit_release_piece(struct transmit *t, struct piece *piece)
+{
+	transmit_release_buf(t, piece);
+	request_unref(t, piece->request);
+	piece->request = NULL;
+	piece->next = t->free_pieces;
+	t->free_pieces = piece;
+}
+
+/* ---- state ---- */
+
+void transmit_break(struct transmit *t, const char *reason)
+{
+	if (t->state == TRANSMIT_BROKEN)
+		return;
+	t->state = TRANSMIT_BROKEN;
+	t->reason = reason;
+	t->phase = RX_OVER;
+	t->wants_memory = false;
+	if (t->filling)
+		transmit_release_piece(t, t->filling);
+	t->filling = NULL;
+	if (t->current)
+		request_unref(t, t->current);
+	t->current = NULL;
+	while (t->tx_first) {
+		struct piece *piece = t->tx_first;
+
+		t->tx_first = piece->next;
+		transmit_release_piece(t, piece);
+	}
+	t->tx_last = &t->tx_first;
+	t->tx_sent = 0;
+}
+
+/* The parser is done with the current request. */
+static void current_done(struct transmit *t)
+{
+	request_unref(t, t->current);
+	t->current = NULL;
+	t->phase = RX_HEADER;
+}
+
+static void begin_drain(struct transmit *t)
+{
+	if (t->state == TRANSMIT_RUNNING)
+		t->state = TRANSMIT_DRAINING;
+	switch (t->phase) {
+	case RX_HEADER:
+		t->phase = RX_OVER;
+		break;
+	case RX_PAYLOAD: /* will never be whole */
+	case RX_DRAIN:
+		if (t->filling)
+			transmit_release_piece(t, t->filling);
+		t->filling = NULL;
+		current_done(t);
+		t->phase = RX_OVER;
+		break;
+	case RX_ISSUE: /* goes on to its end */
+	case RX_ALONE:
+	case RX_OVER:
+		break;
+	}
+}
+
+void transmit_settle(struct transmit *t)
+{
+	if (t->state == TRANSMIT_DRAINING && t->phase == RX_OVER && !t->open_requests)
+		t->state = TRANSMIT_DONE;
+}
+
+/* ---- to the engine ---- */
+
+void transmit_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint32_t flags)
+{
+	size_t skew = piece->offset % THIN_BLOCK_SIZE;
+
+	piece->req = (struct thin_req){
+		.op = op,
+		.flags = flags,
+		.vol = t->vol,
+		.offset = piece->offset,
+		.len = piece->len,
+		.done = reply_piece_done,
+		.user = piece,
+	};
+	if (op == THIN_READ) { /* whole blocks; the answer is cut out of them */
+		piece->req.buf = piece->buf;
+		piece->req.offset -= skew;
+		piece->req.len = piece->buf_len;
+	} else if (op == THIN_WRITE) {
+		piece->req.buf = piece->buf + skew;
+	} else if (op == THIN_STATUS) {
+		piece->req.extents = (struct thin_extent *)piece->buf;
+		piece->req.extent_max = STATUS_BYTES / sizeof(struct thin_extent);
+	} else if (op == THIN_FLUSH) {
+		piece->req.offset = piece->req.len = 0;
+	}
+	piece->request->open_pieces++;
+	t->in_flight++;
+	thin_submit(t->pool, &piece->req);
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+/*
+ * The next piece of the current request's payload, with its buffer; NULL when one of both is
+ * missing.  `split`: it may be smaller than it could be when memory is short.
+ */
+static struct piece *piece_next(struct transmit *t, bool split)
+{
+	struct request *q = t->current;
+	uint64_t offset = q->offset + q->issued;
+	uint32_t skew = (uint32_t)(offset % THIN_BLOCK_SIZE), left = q->len - q->issued;
+	uint32_t len = min_u32(left, PIECE_BYTES - skew), buf_len;
+	struct piece *piece;
+	uint8_t *buf;
+
+	if (!t->free_pieces)
+		return NULL;
+	buf_len = (skew + len + THIN_BLOCK_SIZE - 1) / THIN_BLOCK_SIZE * THIN_BLOCK_SIZE;
+	buf = bufpool_get(t->bufs, &t->account, buf_len);
+	if (!buf && split && len > PIECE_SPLIT - skew) {
+		len = PIECE_SPLIT - skew;
+		buf_len = PIECE_SPLIT;
+		buf = bufpool_get(t->bufs, &t->account, buf_len);
+	}
+	t->wants_memory = !buf;
+	if (!buf)
+		return NULL;
+	piece = piece_take(t);
+	piece->buf = buf;
+	piece->buf_len = buf_len;
+	piece->offset = offset;
+	piece->len = len;
+	return piece;
+}
+
+static bool issue_read(struct transmit *t)
+{
+	struct request *q = t->current;
+	bool split = t->structured && !(q->flags & NBD_CMD_FLAG_DF);
+
+	while (q->issued < q->len) {
+		struct piece *piece = piece_next(t, split);
+
+		if (!piece)
+			return false;
+		q->issued += piece->len;
+		transmit_submit(t, piece, THIN_READ, 0);
+	}
+	return true;
+}
+
+static bool issue_status(struct transmit *t)
+{
+	struct request *q = t->current;
+	struct piece *piece;
+	uint8_t *buf;
+
+	if (!t->free_pieces)
+		return false;
+	buf = bufpool_get(t->bufs, &t->account, STATUS_BYTES);
+	t->wants_memory = !buf;
+	if (!buf)
+		return false;
+	piece = piece_take(t);
+	piece->buf = buf;
+	piece->buf_len = STATUS_BYTES;
+	q->issued = q->len;
+	transmit_submit(t, piece, THIN_STATUS, 0);
+	return true;
+}
+
+/* Commands without a payload in either direction. */
+static bool issue_plain(struct transmit *t)
+{
+	struct request *q = t->current;
+	uint32_t flags = q->flags & NBD_CMD_FLAG_FUA ? THIN_FUA : 0;
+	struct piece *piece;
+	enum thin_op op;
+
+	if (!t->free_pieces)
+		return false;
+	if (q->cmd == NBD_CMD_WRITE_ZEROES) {
+		op = THIN_ZERO;
+		flags |= q->flags & NBD_CMD_FLAG_NO_HOLE ? THIN_NO_HOLE : 0;
+		flags |= q->flags & NBD_CMD_FLAG_FAST_ZERO ? THIN_FAST : 0;
+	} else if (q->cmd == NBD_CMD_TRIM) {
+		op = THIN_TRIM;
+	} else {
+		op = q->cmd == NBD_CMD_FLUSH ? THIN_FLUSH : THIN_CACHE;
+		flags = 0;
+	}
+	piece = piece_take(t);
+	q->issued = q->len;
+	transmit_submit(t, piece, op, flags);
+	return true;
+}
+
+static bool step_issue(struct transmit *t)
+{
+	bool issued;
+
+	if (t->current->cmd == NBD_CMD_READ)
+		issued = issue_read(t);
+	else if (t->current->cmd == NBD_CMD_BLOCK_STATUS)
+		issued = issue_status(t);
+	else
+		issued = issue_plain(t);
+	if (issued)
+		current_done(t);
+	return issued;
+}
+
+static bool step_alone(struct transmit *t)
+{
+	struct request *q = t->current;
+	struct piece *piece;
+
+	if (t->in_flight)
+		return false;
+	if (q->issued == q->len) {
+		current_done(t);
+		return true;
+	}
+	piece = piece_next(t, true);
+	if (!piece)
+		return false;
+	q->issued += piece->len;
+	transmit_submit(t, piece, THIN_READ, 0);
+	return false;
+}
+
+/* ---- receiving ---- */
+
+static void count_request(struct transmit *t, const struct request *q, bool admitted)
+{
+	uint64_t bytes = admitted ? q->len : 0;
+
+	switch (q->cmd) {
+	case NBD_CMD_READ:
+		TRANSMIT_COUNT(t, reads, 1);
+		TRANSMIT_COUNT(t, read_bytes, bytes);
+		break;
+	case NBD_CMD_WRITE:
+		TRANSMIT_COUNT(t, writes, 1);
+		TRANSMIT_COUNT(t, written_bytes, bytes);
+		break;
+	case NBD_CMD_TRIM:
+		TRANSMIT_COUNT(t, trims, 1);
+		TRANSMIT_COUNT(t, trimmed_bytes, bytes);
+		break;
+	case NBD_CMD_WRITE_ZEROES:
+		TRANSMIT_COUNT(t, zeroes, 1);
+		TRANSMIT_COUNT(t, zeroed_bytes, bytes);
+		break;
+	case NBD_CMD_FLUSH:
+		TRANSMIT_COUNT(t, flushes, 1);
+		break;
+	default:
+		TRANSMIT_COUNT(t, others, 1);
+	}
+}
+
+static void answer_current(struct transmit *t, enum nbd_error error)
+{
+	reply_now(t, piece_take(t), error);
+	current_done(t);
+}
+
+static void refuse(struct transmit *t, enum nbd_error error)
+{
+	struct request *q = t->current;
+
+	if (q->cmd != NBD_CMD_WRITE || !q->len) {
+		answer_current(t, error);
+		return;
+	}
+	if (q->len > DRAIN_MAX) {
+		transmit_break(t, "a WRITE far beyond the maximum size");
+		return;
+	}
+	q->error = error;
+	t->drain_left = q->len;
+	t->phase = RX_DRAIN;
+}
+
+static void begin_request(struct transmit *t)
+{
+	struct request *q = t->current;
+	enum nbd_error error = validate_request(t, q);
+
+	count_request(t, q, !error);
+	t->expect_large = q->cmd == NBD_CMD_WRITE && q->len >= LARGE_WRITE;
+	if (error) {
+		refuse(t, error);
+	} else if (!q->len && q->cmd != NBD_CMD_FLUSH) {
+		answer_current(t, NBD_OK); /* "unspecified": nothing to do, done */
+	} else if (q->cmd == NBD_CMD_WRITE) {
+		t->phase = RX_PAYLOAD;
+	} else if (q->cmd == NBD_CMD_READ && !t->structured &&
+		   q->offset % THIN_BLOCK_SIZE + q->len > PIECE_BYTES) {
+		t->phase = RX_ALONE;
+	} else {
+		t->phase = RX_ISSUE;
+	}
+}
+
+static bool step_header(struct transmit *t)
+{
+	struct nbd_request raw;
+	struct request *q;
+
+	if (t->state == TRANSMIT_DRAINING) {
+		t->phase = RX_OVER;
+		return false;
+	}
+	if (t->rx_end - t->rx_at < sizeof(raw) || !t->free_requests || !t->free_pieces)
+		return false;
+	memcpy(&raw, t->rx + t->rx_at, sizeof(raw));
+	if (be32_get(raw.magic) != NBD_REQUEST_MAGIC) {
+		transmit_break(t, "not a request (wrong magic)");
+		return false;
+	}
+	t->rx_at += sizeof(raw);
+	if (be16_get(raw.type) == NBD_CMD_DISC) {
+		begin_drain(t);
+		return false;
+	}
+	q = t->current = request_take(t);
+	memcpy(q->cookie, raw.cookie, sizeof(q->cookie));
+	q->cmd = be16_get(raw.type);
+	q->flags = be16_get(raw.flags);
+	q->offset = be64_get(raw.offset);
+	q->len = be32_get(raw.len);
+	begin_request(t);
+	return true;
+}
+
+/* The piece being filled is full. */
+static void piece_filled(struct transmit *t)
+{
+	struct request *q = t->current;
+	struct piece *piece = t->filling;
+	bool whole = piece->len == q->len;
+
+	t->filling = NULL;
+	q->issued += piece->len;
+	transmit_submit(t, piece, THIN_WRITE, whole && q->flags & NBD_CMD_FLAG_FUA ? THIN_FUA : 0);
+	if (q->issued == q->len)
+		current_done(t);
+}
+
+static bool step_payload(struct transmit *t)
+{
+	struct piece *piece = t->filling;
+	size_t part;
+
+	if (!piece)
+		piece = t->filling = piece_next(t, true);
+	if (!piece)
+		return false;
+	part = min_u32((uint32_t)(t->rx_end - t->rx_at), piece->len - piece->filled);
+	memcpy(piece->buf + piece->offset % THIN_BLOCK_SIZE + piece->filled, t->rx + t->rx_at,
+	       part);
+	t->rx_at += part;
+	piece->filled += (uint32_t)part;
+	if (piece->filled < piece->len)
+		return false;
+	piece_filled(t);
+	return true;
+}
+
+static bool step_drain(struct transmit *t)
+{
+	size_t there = t->rx_end - t->rx_at;
+	size_t part = there < t->drain_left ? there : (size_t)t->drain_left;
+
+	t->rx_at += part;
+	t->drain_left -= part;
+	if (t->drain_left)
+		return false;
+	answer_current(t, t->current->error);
+	return true;
+}
+
+static bool step(struct transmit *t)
+{
+	switch (t->phase) {
+	case RX_HEADER:
+		return step_header(t);
+	case RX_ISSUE:
+		return step_issue(t);
+	case RX_ALONE:
+		return step_alone(t);
+	case RX_PAYLOAD:
+		return step_payload(t);
+	case RX_DRAIN:
+		return step_drain(t);
+	case RX_OVER:
+		return false;
+	}
+	return false;
+}
+
+static bool advance(struct transmit *t)
+{
+	uint32_t in_flight = t->in_flight;
+
+	t->wants_memory = false;
+	while (step(t))
+		;
+	if (t->phase == RX_OVER)
+		t->rx_at = t->rx_end;
+	transmit_settle(t);
+	return t->in_flight != in_flight;
+}
+
+/* Room in `rx` after what is there has been moved to its front. */
+static size_t rx_room(struct transmit *t, size_t want)
+{
+	size_t there = t->rx_end - t->rx_at, room;
+
+	if (t->rx_at && there)
+		memmove(t->rx, t->rx + t->rx_at, there);
+	t->rx_at = 0;
+	t->rx_end = there;
+	room = RX_SIZE - there;
+	return room < want ? room : want;
+}
+
+int transmit_rx_iov(struct transmit *t, struct iovec iov[2])
+{
+	struct piece *piece = t->filling;
+	size_t want = RX_SIZE, there = t->rx_end - t->rx_at;
+
+	switch (t->phase) {
+	case RX_PAYLOAD:
+		if (!piece)
+			return 0;
+		assert(!there);
+		iov[0].iov_base = piece->buf + piece->offset % THIN_BLOCK_SIZE + piece->filled;
+		iov[0].iov_len = piece->len - piece->filled;
+		if (t->current->issued + piece->len < t->current->len)
+			return 1;
+		iov[1].iov_len = rx_room(t, t->expect_large ? sizeof(struct nbd_request) : want);
+		iov[1].iov_base = t->rx;
+		return 2;
+	case RX_HEADER:
+		if (there >= sizeof(struct nbd_request))
+			return 0; /* no slot for what is there already */
+		if (t->expect_large)
+			want = sizeof(struct nbd_request) - there;
+		break;
+	case RX_DRAIN:
+		break;
+	case RX_ISSUE:
+	case RX_ALONE:
+	case RX_OVER:
+		return 0;
+	}
+	iov[0].iov_len = rx_room(t, want);
+	iov[0].iov_base = t->rx + t->rx_end;
+	return 1;
+}
+
+void transmit_received(struct transmit *t, size_t len)
+{
+	if (t->phase == RX_PAYLOAD && t->filling) {
+		struct piece *piece = t->filling;
+		uint32_t part = piece->len - piece->filled;
+
+		if (part > len)
+			part = (uint32_t)len;
+		piece->filled += part;
+		len -= part;
+	}
+	assert(len <= RX_SIZE - t->rx_end);
+	t->rx_end += len;
+	advance(t);
+}
+
+void transmit_inject(struct transmit *t, const void *data, size_t len)
+{
+	assert(t->phase == RX_HEADER && !t->rx_end && len <= 32u << 10);
+	memcpy(t->rx, data, len);
+	t->rx_end = len;
+	advance(t);
+}
+
+void transmit_eof(struct transmit *t)
+{
+	begin_drain(t);
+	transmit_settle(t);
+}
+
+void transmit_stop(struct transmit *t)
+{
+	begin_drain(t);
+	transmit_settle(t);
+}
+
+bool transmit_retry(struct transmit *t)
+{
+	return t->state != TRANSMIT_BROKEN && advance(t);
+}
+
+void transmit_abort(struct transmit *t, const char *reason)
+{
+	transmit_break(t, reason);
+}
+
+/* ---- life ---- */
+
+struct transmit *transmit_new(const struct transmit_params *params)
+{
+	struct transmit *t = calloc(1, sizeof(*t));
+	size_t i;
+
+	if (!t)
+		return NULL;
+	t->rx = malloc(RX_SIZE);
+	if (!t->rx) {
+		free(t);
+		return NULL;
+	}
+	t->pool = params->pool;
+	t->vol = params->vol;
+	t->bufs = params->bufs;
+	t->read_only = params->read_only;
+	t->structured = params->structured;
+	t->contexts = params->structured ? params->contexts : 0;
+	t->volume_counters = params->volume_counters;
+	t->wake = params->wake;
+	t->user = params->user;
+	t->reason = "";
+	t->tx_last = &t->tx_first;
+	for (i = TRANSMIT_REQUEST_MAX; i-- > 0;) {
+		t->requests[i].next = t->free_requests;
+		t->free_requests = &t->requests[i];
+	}
+	for (i = PIECE_MAX; i-- > 0;) {
+		t->pieces[i].next = t->free_pieces;
+		t->free_pieces = &t->pieces[i];
+	}
+	return t;
+}
+
+void transmit_free(struct transmit *t)
+{
+	if (!t)
+		return;
+	transmit_break(t, "");
+	assert(!t->in_flight && !t->open_requests && !t->account.held_bytes);
+	free(t->rx);
+	free(t);
+}
+
+enum transmit_state transmit_state(const struct transmit *t)
+{
+	return t->state;
+}
+
+const char *transmit_reason(const struct transmit *t)
+{
+	return t->reason;
+}
+
+uint32_t transmit_in_flight(const struct transmit *t)
+{
+	return t->in_flight;
+}
+
+uint32_t transmit_open_requests(const struct transmit *t)
+{
+	return t->open_requests;
+}
+
+uint64_t transmit_held_bytes(const struct transmit *t)
+{
+	return t->account.held_bytes;
+}
+
+bool transmit_wants_memory(const struct transmit *t)
+{
+	return t->wants_memory;
+}
+
+bool transmit_client_holds_memory(const struct transmit *t)
+{
+	return t->tx_first || t->filling;
+}
+
+const struct io_counters *transmit_counters(const struct transmit *t)
+{
+	return &t->counters;
+}

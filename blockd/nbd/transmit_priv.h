@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What transmit.c (bytes in, requests to the engine) and reply.c (answers, bytes out) share. */
+#ifndef BLOCKD_NBD_TRANSMIT_PRIV_H
+#define BLOCKD_NBD_TRANSMIT_PRIV_H
+
+#include "blockd/nbd/transmit.h"
+#include "blockd/nbd/wire.h"
+
+#define PIECE_MAX    (TRANSMIT_REQUEST_MAX + 32) /* a few large requests have many at once */
+#define PIECE_BYTES  BUFPOOL_BUF_MAX		 /* of a payload, at most */
+#define PIECE_SPLIT  (64u << 10)		 /* pieces get no smaller when memory is short */
+#define STATUS_BYTES (16u << 10)		 /* extents of one BLOCK_STATUS */
+#define HEADER_MAX   sizeof(struct nbd_chunk_error_offset)
+#define RX_SIZE	     (34u * 4096u) /* a batch of 32 WRITEs of 4 KiB, in one go */
+#define LARGE_WRITE  (32u << 10)   /* from here on payloads are received in place */
+#define DRAIN_MAX    (2ull * NBD_PAYLOAD_MAX)
+
+/* A request of the client, from its header to its last byte of answer. */
+struct request {
+	uint8_t cookie[8];
+	uint16_t cmd, flags;
+	uint64_t offset;
+	uint32_t len;
+	uint32_t issued;      /* bytes given to pieces; all of them when == len */
+	uint32_t open_pieces; /* in the engine */
+	uint32_t refs;	      /* pieces that point here, + 1 while it is the parser's current one */
+	enum nbd_error error; /* the first */
+	bool header_sent;     /* simple READ in pieces */
+	bool flushing;	      /* FUA of a WRITE in pieces: the closing flush is under way */
+	struct request *next; /* free list */
+};
+
+/*
+ * One engine request with its buffer, and afterwards one message to send: every answer leaves in
+ * the piece that completed it.
+ */
+struct piece {
+	struct transmit *t;
+	struct request *request;
+	struct thin_req req;
+	uint8_t *buf; /* of buf_len as asked from the bufpool, NULL for none */
+	uint32_t buf_len;
+	uint64_t offset; /* the part of the request that is this piece's */
+	uint32_t len;
+	uint32_t filled; /* WRITE: bytes received */
+
+	/* while queued for sending */
+	uint8_t header[HEADER_MAX];
+	uint32_t header_len;
+	const uint8_t *data;
+	uint32_t data_len;
+	struct piece *next; /* send queue, free list */
+};
+
+enum rx_phase {
+	RX_HEADER,  /* between requests */
+	RX_ISSUE,   /* `current` is a READ that has not all its pieces yet */
+	RX_ALONE,   /* `current` is a large simple READ: waits for all others, then goes in order */
+	RX_PAYLOAD, /* `current` is a WRITE whose payload is coming, into `filling` */
+	RX_DRAIN,   /* drain_left bytes of a refused payload to drop */
+	RX_OVER,
+};
+
+struct transmit {
+	struct thin_pool *pool;
+	struct thin_vol *vol;
+	struct bufpool *bufs;
+	struct bufpool_account account;
+	bool read_only, structured;
+	unsigned contexts;
+	struct io_counters counters, *volume_counters;
+	void (*wake)(void *user);
+	void *user;
+
+	enum transmit_state state;
+	const char *reason;
+
+	/* receive */
+	enum rx_phase phase;
+	bool wants_memory, wants_slot;
+	bool expect_large; /* the last request was a large WRITE: the next may be one too */
+	struct request *current;
+	struct piece *filling;
+	uint64_t drain_left;
+	uint8_t *rx;
+	size_t rx_at, rx_end;
+
+	/* send */
+	struct piece *tx_first, **tx_last;
+	size_t tx_sent; /* bytes of tx_first already sent */
+
+	uint32_t in_flight, open_requests;
+	struct request *free_requests;
+	struct piece *free_pieces;
+	struct request requests[TRANSMIT_REQUEST_MAX];
+	struct piece pieces[PIECE_MAX];
+};
+
+#define TRANSMIT_COUNT(t, member, n)                                                               \
+	do {                                                                                       \
+		(t)->counters.member += (n);                                                       \
+		(t)->volume_counters->member += (n);                                               \
+	} while (0)
+
+/* ---- transmit.c ---- */
+
+void transmit_break(struct transmit *t, const char *reason);
+/* Drained and all sent: DONE. */
+void transmit_settle(struct transmit *t);
+/* Give a piece's buffer, then the piece, then its request back. */
+void transmit_release_buf(struct transmit *t, struct piece *piece);
+void transmit_release_piece(struct transmit *t, struct piece *piece);
+void transmit_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint32_t flags);
+
+/* ---- validate.c ---- */
+
+enum nbd_error validate_request(const struct transmit *t, const struct request *q);
+
+/* ---- reply.c ---- */
+
+/* The engine's answer to a piece. */
+void reply_piece_done(struct thin_req *req, int res);
+/* Answer a request without the engine.  `piece` is its only one. */
+void reply_now(struct transmit *t, struct piece *piece, enum nbd_error error);
+enum nbd_error reply_error_of(const struct request *request, int res);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The reactor from its sessions' point of view, and the parts that its .c files share. */
+#ifndef BLOCKD_REACTOR_PRIV_H
+#define BLOCKD_REACTOR_PRIV_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "blockd/session.h"
+
+TAILQ_HEAD(session_queue, session);
+
+struct reactor {
+	/* fixed */
+	char name[REACTOR_POOL_NAME_MAX + 1];
+	struct mailbox *home, *box;
+	uint32_t spin_us;
+	uint64_t buffer_bytes;
+	struct reactor_params params;
+	int epoll_fd;
+	pthread_t thread;
+
+	/* start */
+	sem_t opened;
+	int open_rc;
+	struct err open_err;
+	bool waited;
+
+	/* the reactor's thread */
+	struct thin_dev *dev;
+	struct thin_pool *pool;
+	struct bufpool *bufs;
+	uint64_t now_ms, tick_ms, work_us;
+	struct session_queue sessions, turn, hungry;
+	uint32_t session_count;
+	uint64_t session_seq, freed_seen;
+	LIST_HEAD(, reactor_vol) vols;
+	uint32_t open_tasks;	     /* tasks under way, those that wait here included */
+	struct reactor_task *cuts;   /* wait for sessions to end */
+	struct reactor_task *drains; /* wait for all of them to end */
+	bool draining, again, stopping;
+	uint64_t drain_until_ms;
+	struct reactor_stat stat; /* counters only */
+
+	_Atomic uint64_t beat;
+};
+
+/* ---- reactor.c, on the reactor's thread ---- */
+
+/* The session has something to do in this turn or the next. */
+void reactor_wake(struct reactor *r, struct session *s);
+int reactor_epoll_fd(const struct reactor *r);
+uint64_t reactor_now_ms(const struct reactor *r);
+
+/* ---- reactor_conns.c, on the reactor's thread ---- */
+
+/* One turn's receives; then, after the engine has run, its sends. */
+void reactor_conns_receive(struct reactor *r);
+void reactor_conns_send(struct reactor *r);
+/* Once a second. */
+void reactor_conns_tick(struct reactor *r);
+/* A session may be waiting to be turned at once. */
+bool reactor_conns_busy(const struct reactor *r);
+void reactor_conns_drain(struct reactor *r, uint32_t drain_ms);
+void reactor_conns_free(struct reactor *r);
+
+#endif

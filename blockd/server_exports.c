@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which exports there are: the handshake's questions, put to the reactors.
+ *
+ * A question costs one turn of a reactor (reactor_call), so nothing is kept here that could be out
+ * of date.  A bare name is looked for in every pool and must be in one only; with more than one
+ * pool the canonical name, which LIST shows, is pool/volume.
+ */
+#include "blockd/server_priv.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct lookup {
+	const char *volume;
+	struct thin_vol_stat stat;
+	bool read_only;
+};
+
+static int look_up(struct reactor *r, void *arg)
+{
+	struct lookup *lookup = arg;
+	struct thin_pool_stat stat;
+	int rc = thin_vol_find(reactor_pool(r), lookup->volume, &lookup->stat);
+
+	if (rc)
+		return rc;
+	thin_pool_stat(reactor_pool(r), &stat);
+	lookup->read_only = stat.read_only;
+	return 0;
+}
+
+/* The pool that holds the export, with the volume's state. */
+static int find_pool(struct server *server, const struct export_name *name,
+		     struct reactor **ret_reactor, struct lookup *ret_lookup, struct err *err)
+{
+	struct reactor *found = NULL;
+	size_t i;
+
+	if (server->stopping)
+		return err_set(err, -ESHUTDOWN, "the server is being stopped");
+	if (name->pool[0] && !server_find_pool(server, name->pool))
+		return err_set(err, -ENOENT, "no such export: there is no such pool");
+	for (i = 0; i < server->pool_count; i++) {
+		struct lookup lookup = { .volume = name->volume };
+
+		if (name->pool[0] && strcmp(reactor_name(server->pools[i]), name->pool))
+			continue;
+		if (reactor_call(server->pools[i], look_up, &lookup))
+			continue;
+		if (found)
+			return err_set(err, -ENOENT,
+				       "no such export: several pools have a volume of that name, "
+				       "ask for pool/volume");
+		found = server->pools[i];
+		*ret_lookup = lookup;
+	}
+	if (!found)
+		return err_set(err, -ENOENT, "no such export: there is no such volume");
+	*ret_reactor = found;
+	return 0;
+}
+
+static void canonical_name(const struct server *server, const struct reactor *r, const char *volume,
+			   char *buf, size_t size)
+{
+	if (server->pool_count > 1)
+		snprintf(buf, size, "%s/%s", reactor_name(r), volume);
+	else
+		snprintf(buf, size, "%s", volume);
+}
+
+static void fill(const struct server *server, const struct reactor *r,
+		 const struct thin_vol_stat *stat, bool read_only, struct handshake_export *export)
+{
+	export->size_bytes = stat->size_bytes;
+	export->read_only = read_only;
+	canonical_name(server, r, stat->name, export->name, sizeof(export->name));
+	export->description[0] = '\0';
+	if (server->params.describe)
+		server->params.describe(server->params.describe_user, reactor_name(r), stat->name,
+					export->description, sizeof(export->description));
+}
+
+static int ops_find(void *user, const struct export_name *name, struct handshake_export *ret_export,
+		    struct err *err)
+{
+	struct client *client = user;
+	struct server *server = client->server;
+	struct lookup lookup;
+	struct reactor *r;
+	int rc = find_pool(server, name, &r, &lookup, err);
+
+	if (rc)
+		return rc;
+	fill(server, r, &lookup.stat, lookup.read_only, ret_export);
+	return 0;
+}
+
+static int ops_open(void *user, const struct export_name *name, struct handshake_export *ret_export,
+		    struct err *err)
+{
+	struct client *client = user;
+	struct server *server = client->server;
+	struct lookup lookup;
+	struct thin_vol_stat stat;
+	struct reactor *r;
+	bool read_only;
+	int rc;
+
+	rc = find_pool(server, name, &r, &lookup, err);
+	if (!rc) {
+		rc = reactor_open_vol(r, lookup.stat.name, &client->vol, &stat, &read_only);
+		if (rc)
+			err_set(err, rc,
+				rc == -ENOENT ? "no such export: just deleted"
+					      : "the volume can not be opened");
+	}
+	if (rc) {
+		server->stat.refusals++;
+		return rc;
+	}
+	client->reactor = r;
+	snprintf(client->export, sizeof(client->export), "%s/%s", reactor_name(r), stat.name);
+	fill(server, r, &stat, read_only, ret_export);
+	return 0;
+}
+
+struct batch {
+	const char *after;
+	struct thin_vol_stat stats[HANDSHAKE_LIST_BATCH];
+	size_t count;
+};
+
+static int next_batch(struct reactor *r, void *arg)
+{
+	struct batch *batch = arg;
+	const char *after = batch->after;
+
+	while (batch->count < HANDSHAKE_LIST_BATCH &&
+	       !thin_vol_next(reactor_pool(r), after, &batch->stats[batch->count]))
+		after = batch->stats[batch->count++].name;
+	return 0;
+}
+
+static size_t ops_list(void *user, struct handshake_list *list,
+		       char names[HANDSHAKE_LIST_BATCH][EXPORT_NAME_MAX + 1])
+{
+	struct client *client = user;
+	struct server *server = client->server;
+	size_t i;
+
+	for (; list->pool_index < server->pool_count; list->pool_index++) {
+		struct reactor *r = server->pools[list->pool_index];
+		struct batch batch = { .after = list->after };
+
+		reactor_call(r, next_batch, &batch);
+		if (!batch.count) {
+			list->after[0] = '\0';
+			continue;
+		}
+		for (i = 0; i < batch.count; i++)
+			canonical_name(server, r, batch.stats[i].name, names[i],
+				       EXPORT_NAME_MAX + 1);
+		snprintf(list->after, sizeof(list->after), "%s", batch.stats[batch.count - 1].name);
+		return batch.count;
+	}
+	return 0;
+}
+
+const struct handshake_ops server_handshake_ops = {
+	.find = ops_find,
+	.open = ops_open,
+	.list = ops_list,
+};
+
+/* ---- pools ---- */
+
+int server_add_pool(struct server *server, struct reactor *reactor, struct err *err)
+{
+	if (server_find_pool(server, reactor_name(reactor)))
+		return err_set(err, -EEXIST, "there is a pool \"%s\" already",
+			       reactor_name(reactor));
+	if (server->pool_count == SERVER_POOLS_MAX)
+		return err_set(err, -ENOSPC, "no more than %u pools", SERVER_POOLS_MAX);
+	server->pools[server->pool_count++] = reactor;
+	return 0;
+}
+
+void server_remove_pool(struct server *server, struct reactor *reactor)
+{
+	size_t i;
+
+	for (i = 0; i < server->pool_count; i++)
+		if (server->pools[i] == reactor) {
+			memmove(&server->pools[i], &server->pools[i + 1],
+				(server->pool_count - i - 1) * sizeof(server->pools[0]));
+			server->pool_count--;
+			return;
+		}
+}
+
+struct reactor *server_find_pool(const struct server *server, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < server->pool_count; i++)
+		if (!strcmp(reactor_name(server->pools[i]), name))
+			return server->pools[i];
+	return NULL;
+}

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Connections in their transmission phase: the sockets around nbd/transmit.
+ *
+ * Edge-triggered: epoll says once that bytes have come, `readable` remembers it until a receive
+ * comes back short.  (Except behind a hang-up: there may be an end of file behind the bytes, which
+ * has no edge of its own.)  EPOLLOUT is armed only while a send would block; a unix socket would
+ * otherwise wake us for each answer that the client takes.
+ *
+ * One receive and usually one send a turn; the turns are the reactor's.
+ *
+ * The end, in this order: 1. the state machine is DONE or BROKEN, or the socket failed, or someone
+ * cuts it; 2. the socket is closed, the machine aborted (after a stop from our side first a
+ * shutdown and a short linger, as closing over unread bytes would reset the connection and take
+ * the answers with it); 3. the last engine request returns; 4. the reactor closes the volume's
+ * handle and sends the session to the control thread, which frees it.
+ */
+#include "blockd/session.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "blockd/reactor_priv.h"
+
+#define SEND_IOV_MAX TRANSMIT_IOV_MAX
+
+struct session *session_new(struct reactor *reactor, const struct reactor_adopt *adopt)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->early = malloc(adopt->out_len + adopt->in_len + 1);
+	if (!s->early) {
+		free(s);
+		return NULL;
+	}
+	if (adopt->out_len)
+		memcpy(s->early, adopt->out, adopt->out_len);
+	if (adopt->in_len)
+		memcpy(s->early + adopt->out_len, adopt->in, adopt->in_len);
+	s->early_out = adopt->out_len;
+	s->early_in = adopt->in_len;
+	s->reactor = reactor;
+	s->adopt = *adopt;
+	s->adopt.out = s->adopt.in = NULL;
+	s->fd = adopt->fd;
+	s->since_s = (uint64_t)time(NULL);
+	return s;
+}
+
+void session_free(struct session *s)
+{
+	if (!s)
+		return;
+	free(s->early);
+	free(s);
+}
+
+static void wake(void *user)
+{
+	struct session *s = user;
+
+	reactor_wake(s->reactor, s);
+}
+
+static int watch(struct session *s, int op, bool out)
+{
+	struct epoll_event event = {
+		.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (out ? (uint32_t)EPOLLOUT : 0),
+		.data.ptr = s,
+	};
+
+	return epoll_ctl(reactor_epoll_fd(s->reactor), op, s->fd, &event) ? -errno : 0;
+}
+
+int session_start(struct session *s, struct thin_pool *pool, struct bufpool *bufs, int epoll_fd,
+		  uint64_t now_ms)
+{
+	struct transmit_params params = {
+		.pool = pool,
+		.vol = s->adopt.vol,
+		.bufs = bufs,
+		.read_only = s->adopt.read_only,
+		.structured = s->adopt.structured,
+		.contexts = s->adopt.contexts,
+		.volume_counters = &s->vol->io,
+		.wake = wake,
+		.user = s,
+	};
+	int rc;
+
+	s->mark_ms = now_ms;
+	s->transmit = transmit_new(&params);
+	if (!s->transmit)
+		return -ENOMEM;
+	rc = watch(s, EPOLL_CTL_ADD, false);
+	if (rc)
+		return rc;
+	s->readable = true;
+	if (s->early_in)
+		transmit_inject(s->transmit, s->early + s->early_out, s->early_in);
+	return 0;
+}
+
+void session_event(struct session *s, uint32_t events)
+{
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		s->readable = true;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		s->hung_up = true;
+	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR) && s->blocked) {
+		s->blocked = false;
+		if (s->fd >= 0)
+			watch(s, EPOLL_CTL_MOD, false);
+	}
+}
+
+void session_cut(struct session *s, const char *reason)
+{
+	if (s->fd < 0)
+		return;
+	snprintf(s->reason, sizeof(s->reason), "%s", reason);
+	close(s->fd); /* leaves the epoll set by itself */
+	s->fd = -1;
+	transmit_abort(s->transmit, reason);
+	reactor_wake(s->reactor, s);
+}
+
+static void cut_errno(struct session *s, int error)
+{
+	const char *reason = "lost: ";
+	char text[sizeof(s->reason)];
+
+	/* The client has gone, which it may do without a DISC when nothing is under way. */
+	if ((error == EPIPE || error == ECONNRESET) && !transmit_open_requests(s->transmit))
+		snprintf(text, sizeof(text), "closed by the client");
+	else
+		snprintf(text, sizeof(text), "%s%s", reason, strerror(error));
+	session_cut(s, text);
+}
+
+/* The machine has come to an end. */
+static void finish(struct session *s)
+{
+	if (transmit_state(s->transmit) == TRANSMIT_BROKEN) {
+		s->protocol_error = true;
+		session_cut(s, transmit_reason(s->transmit));
+	} else if (!s->stopping) {
+		session_cut(s, "");
+	} else if (!s->lingering) {
+		shutdown(s->fd, SHUT_WR);
+		s->lingering = true;
+		s->readable = true;
+		s->linger_until_ms = reactor_now_ms(s->reactor) + SESSION_LINGER_MS;
+		reactor_wake(s->reactor, s);
+	}
+}
+
+static bool ended(const struct session *s)
+{
+	enum transmit_state state = transmit_state(s->transmit);
+
+	return state == TRANSMIT_DONE || state == TRANSMIT_BROKEN;
+}
+
+/* Read and drop until the client closes too. */
+static void linger(struct session *s)
+{
+	char waste[4096];
+	ssize_t got = recv(s->fd, waste, sizeof(waste), MSG_DONTWAIT);
+
+	if (got > 0)
+		return;
+	s->readable = false;
+	if (got == 0 || errno != EAGAIN)
+		session_cut(s, "");
+}
+
+bool session_can_receive(const struct session *s)
+{
+	return s->fd >= 0 && s->readable;
+}
+
+bool session_receive(struct session *s)
+{
+	struct iovec iov[2];
+	struct msghdr msg = { .msg_iov = iov };
+	size_t want;
+	ssize_t got;
+
+	if (!session_can_receive(s))
+		return false;
+	if (s->lingering) {
+		linger(s);
+		return session_can_receive(s);
+	}
+	msg.msg_iovlen = (size_t)transmit_rx_iov(s->transmit, iov);
+	if (!msg.msg_iovlen)
+		return false; /* until an answer or a buffer moves it on */
+	want = iov[0].iov_len + (msg.msg_iovlen > 1 ? iov[1].iov_len : 0);
+	got = recvmsg(s->fd, &msg, MSG_DONTWAIT);
+	s->recvs++;
+	if (got < 0 && errno == EINTR)
+		return true;
+	if (got < 0 && errno != EAGAIN) {
+		cut_errno(s, errno);
+		return false;
+	}
+	if (got < 0) {
+		s->readable = false;
+		return false;
+	}
+	if (got == 0) {
+		s->readable = false;
+		transmit_eof(s->transmit);
+	} else {
+		s->received_bytes += (uint64_t)got;
+		transmit_received(s->transmit, (size_t)got);
+		if ((size_t)got < want && !s->hung_up)
+			s->readable = false;
+	}
+	if (ended(s))
+		finish(s);
+	return session_can_receive(s);
+}
+
+/* True when all has gone. */
+static bool sent(struct session *s, ssize_t got, size_t want)
+{
+	s->sends++;
+	if (got >= 0) {
+		s->sent_bytes += (uint64_t)got;
+		if ((size_t)got == want)
+			return true;
+	} else if (errno != EAGAIN && errno != EINTR) {
+		cut_errno(s, errno);
+		return false;
+	}
+	s->blocked = true;
+	watch(s, EPOLL_CTL_MOD, true);
+	return false;
+}
+
+static bool send_early(struct session *s)
+{
+	size_t left = s->early_out - s->early_sent;
+	ssize_t got;
+
+	if (!left)
+		return true;
+	got = send(s->fd, s->early + s->early_sent, left, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (got > 0)
+		s->early_sent += (size_t)got;
+	return sent(s, got, left);
+}
+
+static void send_replies(struct session *s)
+{
+	struct iovec iov[SEND_IOV_MAX];
+	struct msghdr msg = { .msg_iov = iov };
+
+	for (;;) {
+		size_t want = 0, i;
+		ssize_t got;
+
+		msg.msg_iovlen = (size_t)transmit_tx_iov(s->transmit, iov, SEND_IOV_MAX);
+		if (!msg.msg_iovlen)
+			return;
+		for (i = 0; i < msg.msg_iovlen; i++)
+			want += iov[i].iov_len;
+		got = sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (got > 0)
+			transmit_sent(s->transmit, (size_t)got);
+		if (!sent(s, got, want))
+			return;
+	}
+}
+
+bool session_send(struct session *s)
+{
+	bool submitted;
+
+	if (s->fd < 0)
+		return false;
+	if (!s->blocked && send_early(s))
+		send_replies(s);
+	if (s->fd < 0)
+		return false;
+	submitted = transmit_retry(s->transmit);
+	if (ended(s))
+		finish(s);
+	return submitted;
+}
+
+void session_stop(struct session *s)
+{
+	if (s->fd < 0)
+		return;
+	s->stopping = true;
+	transmit_stop(s->transmit);
+	reactor_wake(s->reactor, s);
+}
+
+bool session_tick(struct session *s, uint64_t now_ms, bool pressure)
+{
+	uint64_t bytes = s->received_bytes + s->sent_bytes;
+
+	if (s->fd < 0)
+		return false;
+	if (s->lingering && now_ms >= s->linger_until_ms) {
+		session_cut(s, "");
+		return false;
+	}
+	if (!transmit_client_holds_memory(s->transmit) ||
+	    bytes - s->mark_bytes >= SESSION_STALL_BYTES) {
+		s->mark_ms = now_ms;
+		s->mark_bytes = bytes;
+		return false;
+	}
+	if (!pressure || now_ms - s->mark_ms < SESSION_STALL_MS)
+		return false;
+	session_cut(s, "stalled while others waited for its memory");
+	return true;
+}
+
+bool session_is_over(const struct session *s)
+{
+	return s->fd < 0 && !transmit_in_flight(s->transmit);
+}
