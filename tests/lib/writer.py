@@ -86,7 +86,8 @@ class Writer:
             try:
                 h.aio_command_completed(key)
             except nbd.Error as e:
-                check(h.aio_is_dead() or h.aio_is_closed(), f"{kind} failed: {e}")
+                check(h.aio_is_dead() or h.aio_is_closed() or e.errno == "ESHUTDOWN",
+                      f"{kind} failed: {e}")
                 self.broken = True
                 continue
             if kind == "flush":
