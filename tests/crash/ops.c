@@ -1,0 +1,643 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The operations of the crash tests, see ops.h.
+ *
+ * Start: choose a target, take the cells' locks, tell the oracle, fill the request.  Finish: tell
+ * the oracle, give the locks back.  The locks keep the oracle decidable: reads never overlap
+ * changes, changes of parts of a block never overlap other changes; changes of whole blocks may
+ * overlap each other, then the order of the answers is the order of their effects.
+ */
+#include "tests/crash/ops.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLK 4096u
+
+/* ---- targets and locks ---- */
+
+static int pick_vol(struct world *w)
+{
+	int found[ORACLE_VOLS], n = 0;
+
+	for (int v = 0; v < ORACLE_VOLS; v++)
+		if (w->oracle.vols[v].state == VOL_LIVE && !w->vol_ctl[v])
+			found[n++] = v;
+	if (!n)
+		return -1;
+	return rng_percent(&w->rng, 50) ? found[0] : found[rng_below(&w->rng, (uint64_t)n)];
+}
+
+/* A volume for data; during a resize only what is there before and after. */
+static int pick_data_vol(struct world *w, uint64_t *ret_blocks)
+{
+	int found[ORACLE_VOLS], n = 0, v;
+
+	for (v = 0; v < ORACLE_VOLS; v++)
+		if (w->handles[v])
+			found[n++] = v;
+	if (!n)
+		return -1;
+	v = rng_percent(&w->rng, 60) ? found[0] : found[rng_below(&w->rng, (uint64_t)n)];
+	*ret_blocks = w->oracle.vols[v].blocks;
+	if (w->oracle.vols[v].resizing && w->oracle.vols[v].new_blocks < *ret_blocks)
+		*ret_blocks = w->oracle.vols[v].new_blocks;
+	return v;
+}
+
+static unsigned cells_below(uint64_t blocks)
+{
+	unsigned n = 0;
+
+	while (n < ORACLE_CELLS && oracle_cell_block(n) < blocks)
+		n++;
+	return n;
+}
+
+/* Some consecutive blocks of a window, often the hot ones. */
+static bool pick_blocks(struct world *w, int *ret_vol, uint64_t *ret_first, unsigned *ret_count)
+{
+	uint64_t blocks;
+	unsigned cells, cell, count = 1;
+	int vol = pick_data_vol(w, &blocks);
+
+	if (vol < 0 || !blocks)
+		return false;
+	cells = cells_below(blocks);
+	cell = rng_percent(&w->rng, 50) ? w->hot_cell % cells : (unsigned)rng_below(&w->rng, cells);
+	while (count < 6 && cell + count < cells &&
+	       oracle_cell_block(cell + count) == oracle_cell_block(cell) + count &&
+	       rng_percent(&w->rng, 55))
+		count++;
+	*ret_vol = vol;
+	*ret_first = oracle_cell_block(cell);
+	*ret_count = count;
+	return true;
+}
+
+/* A range for trims and zeroes: a few blocks, a whole leaf, or all from somewhere to the end. */
+static bool pick_range(struct world *w, int *ret_vol, uint64_t *ret_offset, uint64_t *ret_len)
+{
+	uint64_t first, blocks;
+	unsigned count;
+
+	if (!pick_blocks(w, ret_vol, &first, &count))
+		return false;
+	*ret_offset = first * BLK;
+	*ret_len = (uint64_t)count * BLK;
+	blocks = w->oracle.vols[*ret_vol].blocks;
+	if (w->oracle.vols[*ret_vol].resizing && w->oracle.vols[*ret_vol].new_blocks < blocks)
+		blocks = w->oracle.vols[*ret_vol].new_blocks;
+	switch (rng_below(&w->rng, 6)) {
+	case 0: /* a leaf, or what there is of it */
+		*ret_offset = first / 256 * 256 * BLK;
+		*ret_len = 256 * BLK;
+		break;
+	case 1:
+		*ret_len = blocks * BLK - *ret_offset;
+		break;
+	case 2: /* edges inside blocks */
+		*ret_offset += rng_below(&w->rng, 8) * 512;
+		*ret_len += rng_below(&w->rng, 8) * 512;
+		break;
+	}
+	if (*ret_offset + *ret_len > blocks * BLK)
+		*ret_len = blocks * BLK - *ret_offset;
+	return *ret_len > 0;
+}
+
+static bool cell_in(unsigned cell, uint64_t offset, uint64_t len)
+{
+	uint64_t start = oracle_cell_block(cell) * BLK;
+
+	return start < offset + len && offset < start + BLK;
+}
+
+static bool locks_allow(struct world *w, int vol, uint64_t offset, uint64_t len, bool write,
+			bool exclusive)
+{
+	bool overlap_ok = rng_percent(&w->rng, 30);
+
+	for (unsigned i = 0; i < ORACLE_CELLS; i++) {
+		const struct cell_lock *l = &w->locks[vol][i];
+
+		if (!cell_in(i, offset, len))
+			continue;
+		if (l->exclusive || (write && l->readers) || (!write && l->writers))
+			return false;
+		if (write && l->writers && (exclusive || !overlap_ok))
+			return false;
+		if (exclusive && oracle_cell_unsure(&w->oracle.vols[vol].cells[i]))
+			return false;
+	}
+	return true;
+}
+
+static void locks_change(struct world *w, const struct client *c, bool write, int by)
+{
+	for (unsigned i = 0; i < ORACLE_CELLS; i++) {
+		struct cell_lock *l = &w->locks[c->vol][i];
+
+		if (!cell_in(i, c->req.offset, c->req.len))
+			continue;
+		if (write) {
+			l->writers = (uint8_t)(l->writers + by);
+			l->exclusive = c->exclusive && by > 0;
+		} else {
+			l->readers = (uint8_t)(l->readers + by);
+		}
+	}
+	w->data_ops[c->vol] += (unsigned)by;
+}
+
+/* ---- data ---- */
+
+static bool start_data(struct world *w, struct client *c, enum thin_op op, int vol, uint64_t offset,
+		       uint64_t len, bool write)
+{
+	c->exclusive = write && (offset % BLK || len % BLK);
+	if (!locks_allow(w, vol, offset, len, write, c->exclusive))
+		return false;
+	c->vol = vol;
+	c->req.op = op;
+	c->req.vol = w->handles[vol];
+	c->req.offset = offset;
+	c->req.len = len;
+	locks_change(w, c, write, 1);
+	world_note(w, "%s%s vol %s %llu+%llu%s", c->type->name,
+		   c->req.flags & THIN_NO_HOLE ? " no-hole" : "", w->oracle.vols[vol].name,
+		   (unsigned long long)offset, (unsigned long long)len,
+		   c->req.flags & THIN_FUA ? " fua" : "");
+	return true;
+}
+
+static void finish_change(struct world *w, struct client *c, int res)
+{
+	locks_change(w, c, true, -1);
+	oracle_end(&w->oracle, c->vol, c->op, res == 0, c->req.flags & THIN_FUA);
+}
+
+static void fill(struct client *c, uint64_t len)
+{
+	uint64_t state = rng_mix(c->op);
+
+	for (uint64_t i = 0; i < len; i += 8) {
+		state = rng_mix(state);
+		memcpy(c->buf + i, &state, len - i < 8 ? len - i : 8);
+	}
+}
+
+static bool start_write_blocks(struct world *w, struct client *c)
+{
+	uint64_t first;
+	unsigned count;
+	int vol;
+
+	if (!pick_blocks(w, &vol, &first, &count) ||
+	    !start_data(w, c, THIN_WRITE, vol, first * BLK, (uint64_t)count * BLK, true))
+		return false;
+	fill(c, c->req.len);
+	if (rng_percent(&w->rng, 15)) /* becomes a hole */
+		memset(c->buf + rng_below(&w->rng, count) * BLK, 0, BLK);
+	c->req.buf = c->buf;
+	oracle_begin(&w->oracle, vol, c->op, CHANGE_WRITE, c->req.offset, c->req.len, c->buf);
+	return true;
+}
+
+static bool start_write(struct world *w, struct client *c)
+{
+	return start_write_blocks(w, c);
+}
+
+static bool start_fua(struct world *w, struct client *c)
+{
+	c->req.flags = THIN_FUA;
+	return start_write_blocks(w, c);
+}
+
+static bool start_partial(struct world *w, struct client *c)
+{
+	uint64_t first, offset, len;
+	unsigned count, unit = rng_percent(&w->rng, 50) ? 512 : 1;
+	int vol;
+
+	if (!pick_blocks(w, &vol, &first, &count))
+		return false;
+	offset = rng_below(&w->rng, BLK / unit) * unit;
+	len = (1 + rng_below(&w->rng, count * (BLK / unit))) * unit;
+	if (offset + len > count * BLK)
+		len = count * BLK - offset;
+	if (!start_data(w, c, THIN_WRITE, vol, first * BLK + offset, len, true))
+		return false;
+	c->req.flags = rng_percent(&w->rng, 10) ? THIN_FUA : 0;
+	fill(c, len);
+	c->req.buf = c->buf;
+	oracle_begin(&w->oracle, vol, c->op, CHANGE_WRITE, c->req.offset, len, c->buf);
+	return true;
+}
+
+static bool start_range(struct world *w, struct client *c, enum thin_op op,
+			enum oracle_change change)
+{
+	uint64_t offset, len;
+	int vol;
+
+	if (!pick_range(w, &vol, &offset, &len))
+		return false;
+	if (rng_percent(&w->rng, 20))
+		c->req.flags |= THIN_FUA;
+	if (!start_data(w, c, op, vol, offset, len, true))
+		return false;
+	oracle_begin(&w->oracle, vol, c->op, change, offset, len, NULL);
+	return true;
+}
+
+static bool start_trim(struct world *w, struct client *c)
+{
+	return start_range(w, c, THIN_TRIM, CHANGE_TRIM);
+}
+
+static bool start_zero(struct world *w, struct client *c)
+{
+	return start_range(w, c, THIN_ZERO, CHANGE_ZERO);
+}
+
+/* A range that NO_HOLE would provision must fit into a tiny pool. */
+static bool start_zero_no_hole(struct world *w, struct client *c)
+{
+	uint64_t first;
+	unsigned count, shift = rng_percent(&w->rng, 30) ? 512 : 0;
+	int vol;
+
+	c->req.flags = THIN_NO_HOLE | (rng_percent(&w->rng, 20) ? THIN_FUA : 0);
+	if (!pick_blocks(w, &vol, &first, &count) ||
+	    !start_data(w, c, THIN_ZERO, vol, first * BLK + shift, (uint64_t)count * BLK - shift,
+			true))
+		return false;
+	oracle_begin(&w->oracle, vol, c->op, CHANGE_ZERO, c->req.offset, c->req.len, NULL);
+	return true;
+}
+
+static bool start_read(struct world *w, struct client *c)
+{
+	uint64_t first;
+	unsigned count;
+	int vol;
+
+	if (!pick_blocks(w, &vol, &first, &count) ||
+	    !start_data(w, c, THIN_READ, vol, first * BLK, (uint64_t)count * BLK, false))
+		return false;
+	c->req.buf = c->buf;
+	return true;
+}
+
+static void finish_read(struct world *w, struct client *c, int res)
+{
+	char text[1400];
+
+	locks_change(w, c, false, -1);
+	for (unsigned i = 0; res == 0 && i < ORACLE_CELLS; i++) {
+		uint64_t start = oracle_cell_block(i) * BLK;
+
+		if (!cell_in(i, c->req.offset, c->req.len))
+			continue;
+		if (!oracle_check_cell(&w->oracle, c->vol, i, c->buf + (start - c->req.offset),
+				       text, sizeof(text)))
+			world_fail(w, "%s", text);
+	}
+}
+
+static bool start_status(struct world *w, struct client *c)
+{
+	uint64_t offset, len;
+	int vol;
+
+	if (!pick_range(w, &vol, &offset, &len) || offset % BLK || len % BLK ||
+	    !start_data(w, c, THIN_STATUS, vol, offset, len, false))
+		return false;
+	c->req.extents = c->extents;
+	c->req.extent_max = 1 + (unsigned)rng_below(&w->rng, 8);
+	return true;
+}
+
+/* What is said to be zero is zero, what holds data is not said to be a hole. */
+static void finish_status(struct world *w, struct client *c, int res)
+{
+	uint64_t at = c->req.offset;
+
+	locks_change(w, c, false, -1);
+	if (res)
+		return;
+	if (!c->req.extent_count || c->req.extent_count > c->req.extent_max)
+		world_fail(w, "status: %u extents", c->req.extent_count);
+	for (unsigned e = 0; e < c->req.extent_count; e++) {
+		const struct thin_extent *x = &c->extents[e];
+
+		if (!x->len_bytes || x->len_bytes % BLK)
+			world_fail(w, "status: extent of %llu bytes",
+				   (unsigned long long)x->len_bytes);
+		for (unsigned i = 0; i < ORACLE_CELLS; i++) {
+			const struct cell *cell = &w->oracle.vols[c->vol].cells[i];
+
+			if (!cell_in(i, at, x->len_bytes) || oracle_cell_unsure(cell))
+				continue;
+			if ((x->flags & (THIN_EXTENT_HOLE | THIN_EXTENT_ZERO)) &&
+			    cell->vers[cell->count - 1].page)
+				world_fail(w, "status: block %llu is not zero (flags %u)",
+					   (unsigned long long)oracle_cell_block(i), x->flags);
+		}
+		at += x->len_bytes;
+	}
+	if (at > c->req.offset + c->req.len)
+		world_fail(w, "status: describes beyond the range");
+}
+
+static bool start_cache(struct world *w, struct client *c)
+{
+	uint64_t offset, len;
+	int vol;
+
+	return pick_range(w, &vol, &offset, &len) &&
+	       start_data(w, c, THIN_CACHE, vol, offset, len, false);
+}
+
+static void finish_cache(struct world *w, struct client *c, int res)
+{
+	locks_change(w, c, false, -1);
+}
+
+/* ---- order ---- */
+
+static bool start_flush(struct world *w, struct client *c)
+{
+	int vol;
+	uint64_t blocks;
+
+	vol = pick_data_vol(w, &blocks);
+	if (vol < 0)
+		return false;
+	c->vol = vol;
+	c->req.op = THIN_FLUSH;
+	c->req.vol = w->handles[vol];
+	w->data_ops[vol]++; /* the handle stays open */
+	c->seq = w->oracle.seq;
+	world_note(w, "flush");
+	return true;
+}
+
+static void finish_flush(struct world *w, struct client *c, int res)
+{
+	w->data_ops[c->vol]--;
+	if (res == 0)
+		oracle_flushed(&w->oracle, c->seq);
+}
+
+static bool start_checkpoint(struct world *w, struct client *c)
+{
+	c->req.op = THIN_CHECKPOINT;
+	c->seq = w->oracle.seq;
+	world_note(w, "checkpoint");
+	return true;
+}
+
+static void finish_checkpoint(struct world *w, struct client *c, int res)
+{
+	if (res == 0)
+		oracle_flushed(&w->oracle, c->seq);
+}
+
+/* ---- volumes ---- */
+
+static bool pick_name(struct world *w, char *ret_name)
+{
+	static const char *const names[] = { "a", "b", "c", "db-1", "e.img", "\xc3\xa9t\xc3\xa9" };
+	const char *name = names[rng_below(&w->rng, 6)];
+
+	for (int v = 0; v < ORACLE_VOLS; v++) {
+		const struct oracle_vol *o = &w->oracle.vols[v];
+
+		if (o->state != VOL_NONE &&
+		    (!strcmp(o->name, name) || (o->renaming && !strcmp(o->new_name, name))))
+			return false;
+	}
+	snprintf(ret_name, ORACLE_NAME, "%s", name);
+	return true;
+}
+
+static uint64_t pick_size(struct world *w)
+{
+	static const uint64_t sizes[] = { 1, 12, 254, 256, 600, 65536, 65540, 1u << 20 };
+
+	return sizes[rng_below(&w->rng, sizeof(sizes) / sizeof(sizes[0]))];
+}
+
+static bool start_create(struct world *w, struct client *c)
+{
+	uint64_t blocks = pick_size(w);
+
+	for (c->vol = 0; w->oracle.vols[c->vol].state != VOL_NONE;)
+		if (++c->vol == 5)
+			return false;
+	if (!pick_name(w, c->name))
+		return false;
+	c->req.op = THIN_VOL_CREATE;
+	c->req.name = c->name;
+	c->req.size_bytes = blocks * BLK;
+	c->req.time_s = 1;
+	oracle_vol_begin_create(&w->oracle, c->vol, c->name, blocks);
+	w->vol_ctl[c->vol] = true;
+	world_note(w, "create %s of %llu blocks", c->name, (unsigned long long)blocks);
+	return true;
+}
+
+static void open_handle(struct world *w, int vol)
+{
+	int r = thin_vol_open(w->pool, w->oracle.vols[vol].name, &w->handles[vol]);
+
+	if (r)
+		world_fail(w, "open %s: %s", w->oracle.vols[vol].name, strerror(-r));
+}
+
+static void finish_create(struct world *w, struct client *c, int res)
+{
+	w->vol_ctl[c->vol] = false;
+	if (res == 0) {
+		w->oracle.vols[c->vol].state = VOL_LIVE;
+		open_handle(w, c->vol);
+	} else if (!w->may_fail) {
+		oracle_vol_gone(&w->oracle, c->vol);
+	}
+}
+
+static bool start_delete(struct world *w, struct client *c)
+{
+	c->vol = pick_vol(w);
+	if (c->vol < 0 || w->data_ops[c->vol])
+		return false;
+	thin_vol_close(w->handles[c->vol]);
+	w->handles[c->vol] = NULL;
+	w->vol_ctl[c->vol] = true;
+	w->oracle.vols[c->vol].state = VOL_DELETING;
+	snprintf(c->name, sizeof(c->name), "%s", w->oracle.vols[c->vol].name);
+	c->req.op = THIN_VOL_DELETE;
+	c->req.name = c->name;
+	world_note(w, "delete %s", c->name);
+	return true;
+}
+
+static void finish_delete(struct world *w, struct client *c, int res)
+{
+	w->vol_ctl[c->vol] = false;
+	if (res == 0) {
+		oracle_vol_gone(&w->oracle, c->vol);
+	} else if (!w->may_fail) {
+		w->oracle.vols[c->vol].state = VOL_LIVE;
+		open_handle(w, c->vol);
+	}
+}
+
+static bool start_rename(struct world *w, struct client *c)
+{
+	struct oracle_vol *o;
+
+	c->vol = pick_vol(w);
+	if (c->vol < 0 || !pick_name(w, c->new_name))
+		return false;
+	o = &w->oracle.vols[c->vol];
+	snprintf(c->name, sizeof(c->name), "%s", o->name);
+	snprintf(o->new_name, sizeof(o->new_name), "%s", c->new_name);
+	o->renaming = w->vol_ctl[c->vol] = true;
+	c->req.op = THIN_VOL_RENAME;
+	c->req.name = c->name;
+	c->req.new_name = c->new_name;
+	world_note(w, "rename %s to %s", c->name, c->new_name);
+	return true;
+}
+
+static void finish_rename(struct world *w, struct client *c, int res)
+{
+	if (res && w->may_fail)
+		return; /* either, for ever */
+	w->vol_ctl[c->vol] = false;
+	oracle_vol_renamed(&w->oracle, c->vol, res == 0);
+}
+
+static bool start_resize(struct world *w, struct client *c, bool shrink)
+{
+	uint64_t blocks = pick_size(w);
+	struct oracle_vol *o;
+
+	c->vol = pick_vol(w);
+	if (c->vol < 0)
+		return false;
+	o = &w->oracle.vols[c->vol];
+	if (shrink ? blocks >= o->blocks : blocks <= o->blocks)
+		return false;
+	/* Grown over what a shrink cut off while a request was under way there: not decidable. */
+	if (w->data_ops[c->vol] && (!shrink || rng_percent(&w->rng, 50)))
+		return false;
+	for (unsigned i = 0; shrink && i < ORACLE_CELLS; i++)
+		if (oracle_cell_block(i) >= blocks &&
+		    (w->locks[c->vol][i].readers || w->locks[c->vol][i].writers))
+			return false;
+	o->new_blocks = blocks;
+	o->resizing = w->vol_ctl[c->vol] = true;
+	snprintf(c->name, sizeof(c->name), "%s", o->name);
+	c->req.op = THIN_VOL_RESIZE;
+	c->req.name = c->name;
+	c->req.size_bytes = blocks * BLK;
+	c->req.shrink = shrink;
+	world_note(w, "resize %s from %llu to %llu blocks", c->name, (unsigned long long)o->blocks,
+		   (unsigned long long)blocks);
+	return true;
+}
+
+static bool start_grow(struct world *w, struct client *c)
+{
+	return start_resize(w, c, false);
+}
+
+static bool start_shrink(struct world *w, struct client *c)
+{
+	return start_resize(w, c, true);
+}
+
+static void finish_resize(struct world *w, struct client *c, int res)
+{
+	if (res && w->may_fail)
+		return;
+	w->vol_ctl[c->vol] = false;
+	oracle_vol_resized(&w->oracle, c->vol, res == 0);
+}
+
+static bool start_pool_grow(struct world *w, struct client *c)
+{
+	uint64_t blocks = w->oracle.pool_blocks + 1 + rng_below(&w->rng, 100);
+	struct err err;
+
+	if (w->pool_ctl || w->grows >= 3)
+		return false;
+	if (w->dev->size_bytes < blocks * BLK && w->dev->ops->resize(w->dev, blocks * BLK, &err))
+		world_fail(w, "resize of the device: %s", err.text);
+	w->pool_ctl = true;
+	w->grows++;
+	w->oracle.new_pool_blocks = blocks;
+	c->req.op = THIN_POOL_GROW;
+	c->req.size_bytes = blocks * BLK;
+	world_note(w, "grow the pool from %llu to %llu blocks",
+		   (unsigned long long)w->oracle.pool_blocks, (unsigned long long)blocks);
+	return true;
+}
+
+static void finish_pool_grow(struct world *w, struct client *c, int res)
+{
+	if (res && w->may_fail)
+		return;
+	w->pool_ctl = false;
+	if (res == 0)
+		w->oracle.pool_blocks = w->oracle.new_pool_blocks;
+	w->oracle.new_pool_blocks = 0;
+}
+
+const struct op_type op_types[] = {
+	{ "write", 30, true, true, start_write, finish_change },
+	{ "partial", 12, true, true, start_partial, finish_change },
+	{ "trim", 8, true, true, start_trim, finish_change },
+	{ "zero", 6, true, true, start_zero, finish_change },
+	{ "zero-no-hole", 4, true, true, start_zero_no_hole, finish_change },
+	{ "flush", 10, true, false, start_flush, finish_flush },
+	{ "fua", 6, true, true, start_fua, finish_change },
+	{ "checkpoint", 2, true, false, start_checkpoint, finish_checkpoint },
+	{ "create", 3, true, true, start_create, finish_create },
+	{ "grow", 2, true, true, start_grow, finish_resize },
+	{ "shrink", 2, true, false, start_shrink, finish_resize },
+	{ "rename", 2, true, true, start_rename, finish_rename },
+	{ "delete", 3, true, false, start_delete, finish_delete },
+	{ "pool-grow", 1, true, false, start_pool_grow, finish_pool_grow },
+	{ "read", 14, false, false, start_read, finish_read },
+	{ "status", 4, false, false, start_status, finish_status },
+	{ "cache", 1, false, false, start_cache, finish_cache },
+};
+const unsigned op_type_count = sizeof(op_types) / sizeof(op_types[0]);
+
+const struct op_type *op_find(const char *name)
+{
+	for (unsigned i = 0; i < op_type_count; i++)
+		if (!strcmp(op_types[i].name, name))
+			return &op_types[i];
+	return NULL;
+}
+
+const struct op_type *op_random(struct rng *rng)
+{
+	uint64_t total = 0, at;
+
+	for (unsigned i = 0; i < op_type_count; i++)
+		total += op_types[i].weight;
+	at = rng_below(rng, total);
+	for (unsigned i = 0;; at -= op_types[i++].weight)
+		if (at < op_types[i].weight)
+			return &op_types[i];
+}

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The oracle of the crash tests, see oracle.h.
+ *
+ * A cell's list is in order of the answers, with what is under way wherever it was submitted; the
+ * answer moves a version to the end.  A flush drops what is older than the newest version
+ * answered before the flush was submitted, so a power cut may find anything that is in the list.
+ */
+#include "tests/crash/oracle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/lib/rng.h"
+
+#define BLK 4096u
+
+/* The windows: the first blocks, the borders of leaves, the border of a whole inner node. */
+static const struct {
+	uint64_t first;
+	unsigned count;
+} windows[] = { { 0, 12 }, { 252, 8 }, { 508, 8 }, { 65532, 8 } };
+
+uint64_t oracle_cell_block(unsigned cell)
+{
+	for (unsigned w = 0;; cell -= windows[w++].count)
+		if (cell < windows[w].count)
+			return windows[w].first + cell;
+}
+
+uint64_t oracle_block_hash(const void *data)
+{
+	static const _Alignas(64) uint8_t zeroes[BLK];
+
+	return memcmp(data, zeroes, BLK) ? rng_hash(data, BLK) : 0;
+}
+
+static uint64_t page_hash(const struct sim_page *page)
+{
+	return page ? page->hash : 0;
+}
+
+/* ---- cells ---- */
+
+static void cell_drop(struct cell *c, unsigned i)
+{
+	sim_page_put(c->vers[i].page);
+	memmove(&c->vers[i], &c->vers[i + 1], (c->count - i - 1) * sizeof(*c->vers));
+	c->count--;
+}
+
+static void cell_clear(struct cell *c)
+{
+	while (c->count)
+		cell_drop(c, c->count - 1);
+}
+
+/* Takes over the reference. */
+static void cell_append(struct cell *c, struct ver v)
+{
+	if (c->count == c->capacity) {
+		c->capacity = c->capacity ? c->capacity * 2 : 8;
+		c->vers = realloc(c->vers, c->capacity * sizeof(*c->vers));
+		if (!c->vers)
+			abort();
+	}
+	c->vers[c->count++] = v;
+}
+
+static void cell_reset(struct cell *c, struct sim_page *page)
+{
+	cell_clear(c);
+	cell_append(c, (struct ver){ .page = page, .state = VER_DONE });
+}
+
+/* The newest that was answered; there is always one. */
+static unsigned cell_newest(const struct cell *c)
+{
+	for (unsigned i = c->count; i-- > 0;)
+		if (c->vers[i].state == VER_DONE)
+			return i;
+	abort();
+}
+
+bool oracle_cell_unsure(const struct cell *c)
+{
+	for (unsigned i = cell_newest(c); i < c->count; i++)
+		if (c->vers[i].state == VER_FAILED)
+			return true;
+	return false;
+}
+
+bool oracle_cell_busy(const struct cell *c)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->vers[i].state == VER_BUSY)
+			return true;
+	return false;
+}
+
+/* What was answered up to `seq` is durable. */
+static void cell_flushed(struct cell *c, uint64_t seq)
+{
+	uint64_t newest = 0;
+
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->vers[i].state == VER_DONE && c->vers[i].seq <= seq)
+			newest = c->vers[i].seq;
+	for (unsigned i = 0; i < c->count;) {
+		if (c->vers[i].state != VER_BUSY && c->vers[i].seq < newest)
+			cell_drop(c, i);
+		else
+			i++;
+	}
+}
+
+static bool cell_allows(const struct cell *c, uint64_t hash, enum oracle_rule rule)
+{
+	unsigned newest = cell_newest(c);
+
+	for (unsigned i = 0; i < c->count; i++) {
+		const struct ver *v = &c->vers[i];
+
+		if (page_hash(v->page) != hash)
+			continue;
+		if (rule == RULE_POWER || v->state == VER_BUSY || i >= newest)
+			return true;
+	}
+	return false;
+}
+
+/* ---- volumes ---- */
+
+void oracle_init(struct oracle *o, uint64_t pool_blocks)
+{
+	*o = (struct oracle){ .pool_blocks = pool_blocks };
+}
+
+void oracle_free(struct oracle *o)
+{
+	for (int v = 0; v < ORACLE_VOLS; v++)
+		for (unsigned i = 0; i < ORACLE_CELLS; i++) {
+			cell_clear(&o->vols[v].cells[i]);
+			free(o->vols[v].cells[i].vers);
+		}
+	memset(o, 0, sizeof(*o));
+}
+
+void oracle_vol_begin_create(struct oracle *o, int vol, const char *name, uint64_t blocks)
+{
+	struct oracle_vol *v = &o->vols[vol];
+
+	v->state = VOL_CREATING;
+	v->blocks = blocks;
+	v->renaming = v->resizing = false;
+	snprintf(v->name, sizeof(v->name), "%s", name);
+	for (unsigned i = 0; i < ORACLE_CELLS; i++)
+		cell_reset(&v->cells[i], NULL);
+}
+
+void oracle_vol_gone(struct oracle *o, int vol)
+{
+	o->vols[vol].state = VOL_NONE;
+}
+
+void oracle_vol_resized(struct oracle *o, int vol, bool ok)
+{
+	struct oracle_vol *v = &o->vols[vol];
+
+	v->resizing = false;
+	if (!ok)
+		return;
+	v->blocks = v->new_blocks;
+	for (unsigned i = 0; i < ORACLE_CELLS; i++)
+		if (oracle_cell_block(i) >= v->blocks)
+			cell_reset(&v->cells[i], NULL);
+}
+
+void oracle_vol_renamed(struct oracle *o, int vol, bool ok)
+{
+	struct oracle_vol *v = &o->vols[vol];
+
+	v->renaming = false;
+	if (ok)
+		memcpy(v->name, v->new_name, sizeof(v->name));
+}
+
+/* ---- changes ---- */
+
+static struct sim_page *compose(const struct cell *c, uint64_t from, uint64_t to,
+				const uint8_t *data)
+{
+	_Alignas(64) uint8_t block[BLK];
+
+	memcpy(block, sim_page_data(c->vers[cell_newest(c)].page), BLK);
+	if (data)
+		memcpy(block + from, data, to - from);
+	else
+		memset(block + from, 0, to - from);
+	return sim_page_new(block);
+}
+
+void oracle_begin(struct oracle *o, int vol, uint32_t op, enum oracle_change how, uint64_t offset,
+		  uint64_t len, const uint8_t *data)
+{
+	struct oracle_vol *v = &o->vols[vol];
+
+	for (unsigned i = 0; i < ORACLE_CELLS; i++) {
+		uint64_t start = oracle_cell_block(i) * BLK, end = start + BLK;
+		uint64_t from = offset > start ? offset : start;
+		uint64_t to = offset + len < end ? offset + len : end;
+
+		if (from >= to || (how == CHANGE_TRIM && to - from < BLK))
+			continue;
+		cell_append(
+			&v->cells[i],
+			(struct ver){ .page = compose(&v->cells[i], from - start, to - start,
+						      how == CHANGE_WRITE ? data + (from - offset)
+									  : NULL),
+				      .op = op,
+				      .state = VER_BUSY });
+	}
+}
+
+void oracle_end(struct oracle *o, int vol, uint32_t op, bool ok, bool fua)
+{
+	struct oracle_vol *v = &o->vols[vol];
+	uint64_t seq = ++o->seq;
+
+	for (unsigned i = 0; i < ORACLE_CELLS; i++) {
+		struct cell *c = &v->cells[i];
+		unsigned at = 0;
+
+		while (at < c->count && (c->vers[at].state != VER_BUSY || c->vers[at].op != op))
+			at++;
+		if (at == c->count)
+			continue;
+		struct ver moved = c->vers[at];
+
+		sim_page_get(moved.page);
+		cell_drop(c, at);
+		moved.state = ok ? VER_DONE : VER_FAILED;
+		moved.seq = seq;
+		cell_append(c, moved);
+		if (ok && fua)
+			cell_flushed(c, seq);
+	}
+}
+
+void oracle_flushed(struct oracle *o, uint64_t seq)
+{
+	for (int v = 0; v < ORACLE_VOLS; v++)
+		for (unsigned i = 0; o->vols[v].state != VOL_NONE && i < ORACLE_CELLS; i++)
+			cell_flushed(&o->vols[v].cells[i], seq);
+}
+
+/* ---- checks ---- */
+
+static const struct dump_vol *dump_find(const struct dump *d, const char *name)
+{
+	for (unsigned i = 0; i < d->count; i++)
+		if (!strcmp(d->vols[i].name, name))
+			return &d->vols[i];
+	return NULL;
+}
+
+static void cell_describe(const struct cell *c, char *text, unsigned len)
+{
+	static const char *const names[] = { "under way", "answered", "failed" };
+	unsigned used = 0;
+
+	for (unsigned i = 0; i < c->count && used < len; i++)
+		used += (unsigned)snprintf(text + used, len - used, "%s%016llx op %u (%s)",
+					   i ? ", " : "",
+					   (unsigned long long)page_hash(c->vers[i].page),
+					   c->vers[i].op, names[c->vers[i].state]);
+}
+
+static bool vol_check(const struct oracle_vol *v, const struct dump_vol *d, enum oracle_rule rule,
+		      char *text, unsigned len)
+{
+	char allowed[1024];
+	uint64_t mapped = 0;
+
+	if (d->blocks != v->blocks && !(v->resizing && d->blocks == v->new_blocks)) {
+		snprintf(text, len, "volume %s has %llu blocks, not %llu", d->name,
+			 (unsigned long long)d->blocks, (unsigned long long)v->blocks);
+		return false;
+	}
+	for (unsigned i = 0; i < ORACLE_CELLS; i++) {
+		if (oracle_cell_block(i) >= d->blocks)
+			continue;
+		mapped += d->hash[i] != 0;
+		if (cell_allows(&v->cells[i], d->hash[i], rule))
+			continue;
+		cell_describe(&v->cells[i], allowed, sizeof(allowed));
+		snprintf(text, len, "volume %s block %llu reads %016llx, allowed %s: %s", d->name,
+			 (unsigned long long)oracle_cell_block(i), (unsigned long long)d->hash[i],
+			 rule == RULE_POWER ? "any of" : "the newest of", allowed);
+		return false;
+	}
+	if (d->mapped != mapped) {
+		snprintf(text, len, "volume %s counts %llu mapped blocks and has %llu", d->name,
+			 (unsigned long long)d->mapped, (unsigned long long)mapped);
+		return false;
+	}
+	return true;
+}
+
+bool oracle_check(const struct oracle *o, const struct dump *d, enum oracle_rule rule, char *text,
+		  unsigned len)
+{
+	unsigned found = 0;
+
+	if (d->pool_blocks != o->pool_blocks &&
+	    !(o->new_pool_blocks && d->pool_blocks == o->new_pool_blocks)) {
+		snprintf(text, len, "the pool has %llu blocks, not %llu",
+			 (unsigned long long)d->pool_blocks, (unsigned long long)o->pool_blocks);
+		return false;
+	}
+	for (int i = 0; i < ORACLE_VOLS; i++) {
+		const struct oracle_vol *v = &o->vols[i];
+		const struct dump_vol *dv, *other;
+
+		if (v->state == VOL_NONE)
+			continue;
+		dv = dump_find(d, v->name);
+		other = v->renaming ? dump_find(d, v->new_name) : NULL;
+		if (dv && other) {
+			snprintf(text, len, "volume %s is there twice, also as %s", v->name,
+				 v->new_name);
+			return false;
+		}
+		if (!dv)
+			dv = other;
+		if (!dv && v->state == VOL_LIVE) {
+			snprintf(text, len, "volume %s is lost", v->name);
+			return false;
+		}
+		if (!dv)
+			continue;
+		found++;
+		if (!vol_check(v, dv, rule, text, len))
+			return false;
+	}
+	if (found != d->count) {
+		snprintf(text, len, "%u volumes, %u of them known: a deleted one is back", d->count,
+			 found);
+		return false;
+	}
+	return true;
+}
+
+bool oracle_check_cell(struct oracle *o, int vol, unsigned cell, const void *data, char *text,
+		       unsigned len)
+{
+	struct cell *c = &o->vols[vol].cells[cell];
+	uint64_t hash = oracle_block_hash(data);
+	unsigned newest = cell_newest(c), match = newest;
+	char allowed[1024];
+
+	if (!cell_allows(c, hash, RULE_KILL)) {
+		cell_describe(c, allowed, sizeof(allowed));
+		snprintf(text, len, "live read: volume %s block %llu reads %016llx, newest of: %s",
+			 o->vols[vol].name, (unsigned long long)oracle_cell_block(cell),
+			 (unsigned long long)hash, allowed);
+		return false;
+	}
+	if (oracle_cell_busy(c))
+		return true;
+	for (unsigned i = newest; i < c->count; i++)
+		if (page_hash(c->vers[i].page) == hash)
+			match = i;
+	c->vers[match].state = VER_DONE;
+	for (unsigned i = c->count; i-- > newest + 1;)
+		if (i != match)
+			cell_drop(c, i);
+	return true;
+}
+
+void oracle_adopt(struct oracle *o, const struct dump *d,
+		  struct sim_page *(*fetch)(void *user, unsigned vol, unsigned cell), void *user)
+{
+	oracle_free(o);
+	oracle_init(o, d->pool_blocks);
+	for (unsigned i = 0; i < d->count; i++) {
+		struct oracle_vol *v = &o->vols[i];
+
+		oracle_vol_begin_create(o, (int)i, d->vols[i].name, d->vols[i].blocks);
+		v->state = VOL_LIVE;
+		for (unsigned c = 0; c < ORACLE_CELLS; c++)
+			if (oracle_cell_block(c) < v->blocks)
+				cell_reset(&v->cells[c], fetch(user, i, c));
+	}
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the pool must hold: a plain array per volume.
+ *
+ * A volume may be large; the tests touch only a few windows of it, whose blocks are numbered
+ * through ("cells").  Each cell has a list of versions:
+ *
+ *	state		crash (power)			death of the process
+ *	answered	allowed from the newest		the newest is allowed
+ *			flushed one on
+ *	under way	allowed				allowed
+ *	failed		allowed until a later one	allowed until a later one
+ *			is flushed			is answered
+ *
+ * Volumes: existence, name and size are exact once an operation has been answered, either value
+ * while it is under way.
+ */
+#ifndef TESTS_CRASH_ORACLE_H
+#define TESTS_CRASH_ORACLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tests/lib/sim_image.h"
+
+#define ORACLE_VOLS  8
+#define ORACLE_CELLS 36
+#define ORACLE_NAME  16
+
+/* The block of a cell, and the cells that lie in [first, first + count) blocks. */
+uint64_t oracle_cell_block(unsigned cell);
+
+enum ver_state { VER_BUSY, VER_DONE, VER_FAILED };
+
+struct ver {
+	struct sim_page *page;
+	uint64_t seq; /* order of the answers; of BUSY: none */
+	uint32_t op;
+	enum ver_state state;
+};
+
+struct cell {
+	struct ver *vers;
+	unsigned count, capacity;
+};
+
+enum vol_state { VOL_NONE, VOL_CREATING, VOL_LIVE, VOL_DELETING };
+
+struct oracle_vol {
+	enum vol_state state;
+	char name[ORACLE_NAME], new_name[ORACLE_NAME]; /* new: rename under way */
+	uint64_t blocks, new_blocks;		       /* new: resize under way */
+	bool renaming, resizing;
+	struct cell cells[ORACLE_CELLS];
+};
+
+struct oracle {
+	struct oracle_vol vols[ORACLE_VOLS];
+	uint64_t seq;
+	uint64_t pool_blocks, new_pool_blocks; /* new: grow under way, else 0 */
+};
+
+void oracle_init(struct oracle *o, uint64_t pool_blocks);
+void oracle_free(struct oracle *o);
+
+void oracle_vol_begin_create(struct oracle *o, int vol, const char *name, uint64_t blocks);
+void oracle_vol_gone(struct oracle *o, int vol);
+void oracle_vol_resized(struct oracle *o, int vol, bool ok);
+void oracle_vol_renamed(struct oracle *o, int vol, bool ok);
+
+enum oracle_change { CHANGE_WRITE, CHANGE_ZERO, CHANGE_TRIM };
+
+/* A change of bytes is submitted (`data` for WRITE) or has been answered. */
+void oracle_begin(struct oracle *o, int vol, uint32_t op, enum oracle_change how, uint64_t offset,
+		  uint64_t len, const uint8_t *data);
+void oracle_end(struct oracle *o, int vol, uint32_t op, bool ok, bool fua);
+/* A flush that was submitted when o->seq was `seq` has succeeded. */
+void oracle_flushed(struct oracle *o, uint64_t seq);
+
+/* No answered content is certain: a failed change is newer. */
+bool oracle_cell_unsure(const struct cell *c);
+bool oracle_cell_busy(const struct cell *c);
+
+/* What recovery found. */
+struct dump_vol {
+	char name[ORACLE_NAME];
+	uint64_t blocks, mapped;
+	uint64_t hash[ORACLE_CELLS]; /* 0: zeroes; cells beyond the size: 0 */
+};
+
+struct dump {
+	unsigned count;
+	uint64_t pool_blocks;
+	struct dump_vol vols[ORACLE_VOLS];
+};
+
+/* A hash of a block as sim_page_new() makes it. */
+uint64_t oracle_block_hash(const void *data);
+
+enum oracle_rule {
+	RULE_POWER, /* what was flushed */
+	RULE_KILL,  /* what was answered */
+};
+
+/* Returns true when `d` is allowed; else a sentence in `text`. */
+bool oracle_check(const struct oracle *o, const struct dump *d, enum oracle_rule rule, char *text,
+		  unsigned text_len);
+/* One cell of a live read; true when allowed.  An unsure cell becomes sure. */
+bool oracle_check_cell(struct oracle *o, int vol, unsigned cell, const void *data, char *text,
+		       unsigned text_len);
+
+/* Start anew from what recovery found; `page` of each cell is passed by fetch(). */
+void oracle_adopt(struct oracle *o, const struct dump *d,
+		  struct sim_page *(*fetch)(void *user, unsigned vol, unsigned cell), void *user);
+
+#endif
