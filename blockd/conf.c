@@ -45,7 +45,7 @@ static int check_block_multiple(const struct conf_value *value, struct err *err)
 {
 	if (value->number % THIN_BLOCK_SIZE == 0)
 		return 0;
-	return err_set(err, -EINVAL, "found '%s', expected a multiple of %u bytes", value->text,
+	return err_set(err, -EINVAL, "found \"%s\", expected a multiple of %u bytes", value->text,
 		       THIN_BLOCK_SIZE);
 }
 
@@ -58,7 +58,7 @@ static int check_control(const struct conf_value *value, struct err *err)
 {
 	if (strlen(value->text) < sizeof(((struct sockaddr_un *)NULL)->sun_path))
 		return 0;
-	return err_set(err, -EINVAL, "found '%s', expected a socket path of at most %zu bytes",
+	return err_set(err, -EINVAL, "found \"%s\", expected a socket path of at most %zu bytes",
 		       value->text, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
 }
 
@@ -66,7 +66,7 @@ static int check_owner(const struct conf_value *value, struct err *err)
 {
 	return getpwnam(value->text)
 		       ? 0
-		       : err_set(err, -EINVAL, "found '%s', expected a user of this system",
+		       : err_set(err, -EINVAL, "found \"%s\", expected a user of this system",
 				 value->text);
 }
 
@@ -74,7 +74,7 @@ static int check_group(const struct conf_value *value, struct err *err)
 {
 	return getgrnam(value->text)
 		       ? 0
-		       : err_set(err, -EINVAL, "found '%s', expected a group of this system",
+		       : err_set(err, -EINVAL, "found \"%s\", expected a group of this system",
 				 value->text);
 }
 
@@ -218,14 +218,14 @@ static void check_listen_tcp(struct conf *tree, const struct blockd_conf_listen 
 	const struct conf_section *s = listen->section;
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-		if (conf_is_set(s, keys[i]))
+		if (conf_text(s, keys[i]))
 			conf_error_at(tree, s, keys[i],
-				      "found '%s' with a TCP address, expected none: only a unix "
+				      "found \"%s\" with a TCP address, expected none: only a unix "
 				      "socket has one",
 				      conf_text(s, keys[i]));
 	if (server_address_is_public(listen->address) && !conf_flag(s, "insecure"))
 		conf_error_at(tree, s, "address",
-			      "found plain TCP beyond loopback ('%s'), expected a loopback "
+			      "found plain TCP beyond loopback (\"%s\"), expected a loopback "
 			      "address, or insecure = true for a network you trust",
 			      listen->address);
 }
@@ -244,7 +244,7 @@ static void check_listen(struct conf *tree, const struct blockd_conf *conf,
 		if (o->address && strcmp(o->address, listen->address) == 0)
 			conf_error_at(
 				tree, s, "address",
-				"found '%s', expected another: listen \"%s\" (line %u) has it",
+				"found \"%s\", expected another: listen \"%s\" (line %u) has it",
 				listen->address, o->name, o->section->pos.line);
 }
 
@@ -269,17 +269,17 @@ static void check_pool(struct conf *tree, const struct blockd_conf *conf,
 	struct stat st;
 	bool is_device = pool->path && stat(pool->path, &st) == 0 && S_ISBLK(st.st_mode);
 
-	if (pool->create && !pool->size_bytes && !is_device && pool->path)
+	if (pool->create && !conf_is_set(s, "size") && !is_device && pool->path)
 		conf_error_at(tree, s, "create",
 			      "found create = true without a size, expected size = SIZE "
 			      "(only a block device has one of its own)");
 	if (pool->size_bytes && pool->journal_bytes > pool->size_bytes / 2)
-		conf_error_at(tree, s, "journal", "found '%s', expected at most half of the pool",
+		conf_error_at(tree, s, "journal", "found \"%s\", expected at most half of the pool",
 			      conf_text(s, "journal"));
 	for (const struct blockd_conf_pool *o = conf->pools; o < pool; o++)
 		if (pool->path && o->path && same_file(o->path, pool->path))
 			conf_error_at(tree, s, "path",
-				      "found '%s', expected another: pool \"%s\" (line %u) has it",
+				      "found \"%s\", expected another: pool \"%s\" (line %u) has it",
 				      pool->path, o->name, o->section->pos.line);
 }
 
@@ -296,20 +296,21 @@ static void check_volume(struct conf *tree, const struct blockd_conf *conf,
 		nearest_feed(&near, conf->pools[i].name);
 	if (near.best)
 		conf_error_at(tree, s, "pool",
-			      "found '%s', expected a pool of this file; did you mean '%s'?",
+			      "found \"%s\", expected a pool of this file; did you mean \"%s\"?",
 			      volume->pool, near.best);
 	else
-		conf_error_at(tree, s, "pool", "found '%s', expected a pool of this file",
+		conf_error_at(tree, s, "pool", "found \"%s\", expected a pool of this file",
 			      volume->pool);
 }
 
 static void check_all(struct conf *tree, const struct blockd_conf *conf)
 {
 	const struct conf_pos *top = &conf_root(tree)->pos;
+	bool read_well = conf_error_count(tree) == 0; /* else they may be there, misspelt */
 
-	if (conf->pool_count == 0)
+	if (read_well && conf->pool_count == 0)
 		conf_error(tree, top, "found no pool, expected at least one pool section");
-	if (conf->listen_count == 0)
+	if (read_well && conf->listen_count == 0)
 		conf_error(tree, top, "found no listener, expected at least one listen section");
 	if (conf->listen_count > LISTEN_MAX)
 		conf_error_at(tree, conf->listens[LISTEN_MAX].section, NULL,
@@ -345,9 +346,10 @@ static void take_listen(struct blockd_conf_listen *listen, const struct conf_sec
 	listen->section = s;
 	listen->address = conf_text(s, "address");
 	listen->mode = conf_is_set(s, "mode") ? (mode_t)conf_number(s, "mode") : 0660;
-	if (conf_is_set(s, "owner"))
+	/* a wrong value is set, has no text, and is an error already */
+	if (conf_text(s, "owner"))
 		pw = getpwnam(conf_text(s, "owner"));
-	if (conf_is_set(s, "group"))
+	if (conf_text(s, "group"))
 		gr = getgrnam(conf_text(s, "group"));
 	listen->uid = pw ? pw->pw_uid : (uid_t)-1;
 	listen->gid = gr ? gr->gr_gid : (gid_t)-1;

@@ -77,8 +77,8 @@ static int create_file(const char *path, const struct poolfile_create *params, s
 		return err_set(err, -EINVAL, "%s: a new pool file needs a size", path);
 	if (snprintf(temp, sizeof(temp), "%s.new", path) >= (int)sizeof(temp))
 		return err_set(err, -ENAMETOOLONG, "%s: path too long", path);
-	/* what is replaced must not be in use, and stays locked until it is replaced */
-	if (stat(path, &st) == 0) {
+	/* what is replaced (forced) must not be in use, and stays locked until it is replaced */
+	if (stat(path, &st) == 0 && st.st_size > 0) {
 		rc = dev_file_open(path, &keep, &old, err);
 		if (rc < 0)
 			return rc;

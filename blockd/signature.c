@@ -106,7 +106,7 @@ static int check_open(int fd, const char *path, uint64_t size, bool device, stru
 	if (what)
 		return err_set(err, -EEXIST, "'%s' holds %s", path, what);
 	if (!device)
-		return err_set(err, -EEXIST, "'%s' exists and is not empty", path);
+		return err_set(err, -EEXIST, "'%s' exists already", path);
 	if (is_blank(buf, (size_t)n) && size > LOOK_BYTES) {
 		n = look(fd, buf, size - LOOK_BYTES);
 		if (n < 0)
@@ -134,5 +134,5 @@ int signature_check(const char *path, struct err *err)
 	size = (uint64_t)st.st_size;
 	if (device && ioctl(fd, BLKGETSIZE64, &size) < 0)
 		return err_sys(err, -errno, "'%s': size of the device", path);
-	return size == 0 ? 0 : check_open(fd, path, size, device, err);
+	return check_open(fd, path, size, device, err);
 }

@@ -6,9 +6,10 @@
 #include "common/base/err.h"
 
 /*
- * 0: there is nothing to lose: no such file, an empty one, or a device whose first and last MiB
- * hold zeroes only.  -EEXIST: there is, and `err` says what ("'/dev/sdb' holds an ext2, ext3 or
- * ext4 file system").  Other negatives: it cannot be looked at.  Reads only; blocking.
+ * 0: there is nothing to lose: no such file, or a device whose first and last MiB hold zeroes only.
+ * -EEXIST: there is, and `err` says what ("'/dev/sdb' holds an ext2, ext3 or ext4 file system"); a
+ * file that exists counts even when it is empty, since a pool may have been cut off.  Other
+ * negatives: it cannot be looked at.  Reads only; blocking.
  */
 int signature_check(const char *path, struct err *err) __attribute__((warn_unused_result));
 

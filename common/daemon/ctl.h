@@ -10,13 +10,14 @@
  *	<- {"error": {"code": "ENOSPC", "text": "pool main: 3 blocks left"}}
  *
  * A connection may carry several requests, one after the other: the next is read when the last is
- * answered.  The reply may come later and from elsewhere (async); the connection may break before
- * it, which the handler can ask or be told.
+ * answered and the answer is read.  The reply may come later and from elsewhere (async); the
+ *connection may break before it, which the handler can ask or be told.
  *
- * Bounds: CTL_*_MAX.  A request line must be complete CTL_REQUEST_TIMEOUT_MS after its first byte;
- * a client that does not read its reply for CTL_WRITE_TIMEOUT_MS is dropped.  Invalid JSON gets an
- * error reply and the end of the connection; nested more than jansson's limit is invalid.
- * Everything is on the loop's thread.
+ * Bounds: CTL_*_MAX; when all places are taken, a newcomer gets that of the client that has idled
+ * longest, or waits in the backlog.  A request line must be complete CTL_REQUEST_TIMEOUT_MS after
+ *its first byte; a client that does not read its reply for CTL_WRITE_TIMEOUT_MS is dropped. Invalid
+ *JSON gets an error reply and the end of the connection; nested more than jansson's limit is
+ *invalid. Everything is on the loop's thread.
  */
 #ifndef COMMON_DAEMON_CTL_H
 #define COMMON_DAEMON_CTL_H
@@ -31,11 +32,14 @@
 #include "common/base/err.h"
 #include "common/daemon/loop.h"
 
-#define CTL_REQUEST_BYTES_MAX  (1u << 20)
-#define CTL_REPLY_BYTES_MAX    (64u << 20) /* waiting to be read by one client */
+#define CTL_REQUEST_BYTES_MAX (1u << 20)
+#define CTL_REPLY_BYTES_MAX   (64u << 20) /* waiting to be read by one client */
+
+#ifndef CTL_CLIENT_COUNT_MAX /* tests build the server with smaller ones */
 #define CTL_CLIENT_COUNT_MAX   64u
 #define CTL_REQUEST_TIMEOUT_MS 10000u
 #define CTL_WRITE_TIMEOUT_MS   30000u
+#endif
 
 /* ---- server ---- */
 

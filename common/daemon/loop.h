@@ -70,7 +70,7 @@ uint64_t loop_now_ms(void);
  * A listening socket: one passed by systemd (LISTEN_FDS) under the name `fd_name`
  * (FileDescriptorName=), else a new unix socket at `path` with `mode`.  A stale socket file, which
  * nobody listens on, is replaced; one that is in use is -EADDRINUSE.  Folders are not made.
- * Non-blocking, close-on-exec.  *ret_owned: the file is ours and loop_unlink_unix() may remove it.
+ * Non-blocking, close-on-exec.  *ret_owned: the caller made the file and unlinks it at the end.
  */
 int loop_listen_unix(const char *fd_name, const char *path, unsigned mode, int *ret_fd,
 		     bool *ret_owned, struct err *err) __attribute__((warn_unused_result));

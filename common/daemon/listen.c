@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Listening sockets and the pid file of a daemon; see loop.h.
+ *
+ * Replacing a stale socket file: connect to it; only ECONNREFUSED proves that nobody listens, and
+ * only then is it removed.  Two daemons that start at once are kept apart by a lock on the folder,
+ * held for the length of the bind.
+ */
+#include "common/daemon/loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <systemd/sd-daemon.h>
+
+#include "common/base/cleanup.h"
+
+#define LISTEN_FD_MAX 64
+
+static int fill_address(const char *path, struct sockaddr_un *sa, struct err *err)
+{
+	*sa = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (strlen(path) >= sizeof(sa->sun_path))
+		return err_set(err, -ENAMETOOLONG,
+			       "socket path \"%.128s\": %zu bytes, expected at most %zu", path,
+			       strlen(path), sizeof(sa->sun_path) - 1);
+	strcpy(sa->sun_path, path);
+	return 0;
+}
+
+/* 0: nothing is there any more; -EADDRINUSE: someone listens, or it is no socket. */
+static int remove_stale(const char *path, const struct sockaddr_un *sa, struct err *err)
+{
+	CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
+
+	if (lstat(path, &st))
+		return errno == ENOENT ? 0 : err_sys(err, -errno, "socket %s", path);
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(err, -EADDRINUSE, "socket %s: a file that is no socket is there",
+			       path);
+	if (fd < 0)
+		return err_sys(err, -errno, "socket %s", path);
+	if (!connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) || errno != ECONNREFUSED)
+		return err_set(err, -EADDRINUSE, "socket %s: another process listens there", path);
+	if (unlink(path) && errno != ENOENT)
+		return err_sys(err, -errno, "socket %s", path);
+	return 0;
+}
+
+static int bind_unix(const char *path, unsigned mode, int *ret_fd, struct err *err)
+{
+	CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un sa;
+	mode_t old;
+	int r = fill_address(path, &sa, err);
+
+	if (r)
+		return r;
+	if (fd < 0)
+		return err_sys(err, -errno, "socket %s", path);
+	r = remove_stale(path, &sa, err);
+	if (r)
+		return r;
+	old = umask(0777); /* nobody gets in between bind and chmod */
+	r = bind(fd, (struct sockaddr *)&sa, sizeof(sa)) ? -errno : 0;
+	umask(old);
+	if (!r && (chmod(path, mode) || listen(fd, SOMAXCONN)))
+		r = -errno;
+	if (r)
+		return err_sys(err, r, "socket %s", path);
+	*ret_fd = fd;
+	fd = -1;
+	return 0;
+}
+
+int loop_take_listen_fd(const char *fd_name)
+{
+	static char **names; /* of SD_LISTEN_FDS_START ..., as systemd gave them */
+	static int count = -1;
+	static bool taken[LISTEN_FD_MAX];
+
+	if (count < 0)
+		count = sd_listen_fds_with_names(1, &names);
+	for (int i = 0; i < count && i < LISTEN_FD_MAX; i++)
+		if (!taken[i] && names && names[i] && !strcmp(names[i], fd_name)) {
+			int fd = SD_LISTEN_FDS_START + i;
+
+			taken[i] = true;
+			fcntl(fd, F_SETFD, FD_CLOEXEC);
+			fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+			return fd;
+		}
+	return -1;
+}
+
+/* The folder that holds `path`, locked until the descriptor is closed. */
+static int lock_folder(const char *path, int *ret_fd, struct err *err)
+{
+	CLEANUP_FREE char *folder = strdup(path);
+	CLEANUP_CLOSE int fd = -1;
+	char *slash;
+
+	if (!folder)
+		return err_set(err, -ENOMEM, "out of memory");
+	slash = strrchr(folder, '/');
+	if (slash)
+		slash[slash == folder] = '\0';
+	fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || flock(fd, LOCK_EX))
+		return err_sys(err, -errno, "socket %s: folder", path);
+	*ret_fd = fd;
+	fd = -1;
+	return 0;
+}
+
+int loop_listen_unix(const char *fd_name, const char *path, unsigned mode, int *ret_fd,
+		     bool *ret_owned, struct err *err)
+{
+	CLEANUP_CLOSE int lock = -1;
+	int fd = fd_name ? loop_take_listen_fd(fd_name) : -1, r;
+
+	if (fd >= 0) {
+		*ret_fd = fd;
+		*ret_owned = false;
+		return 0;
+	}
+	r = lock_folder(path, &lock, err);
+	if (!r)
+		r = bind_unix(path, mode, ret_fd, err);
+	if (!r)
+		*ret_owned = true;
+	return r;
+}
+
+int loop_lock_pidfile(const char *path, int *ret_fd, struct err *err)
+{
+	CLEANUP_CLOSE int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	char text[32] = "";
+	ssize_t n;
+
+	if (fd < 0)
+		return err_sys(err, -errno, "%s", path);
+	if (flock(fd, LOCK_EX | LOCK_NB)) {
+		int code = -errno;
+
+		if (code != -EWOULDBLOCK)
+			return err_sys(err, code, "%s", path);
+		n = pread(fd, text, sizeof(text) - 1, 0);
+		text[n > 0 ? strspn(text, "0123456789") : 0] = '\0';
+		return err_set(err, -EBUSY, "%s: already running (process %s)", path,
+			       *text ? text : "unknown");
+	}
+	n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+	if (ftruncate(fd, 0) || pwrite(fd, text, (size_t)n, 0) != n)
+		return err_sys(err, errno ? -errno : -EIO, "%s", path);
+	*ret_fd = fd;
+	fd = -1;
+	return 0;
+}
