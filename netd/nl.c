@@ -335,16 +335,18 @@ static int tap_attach(const struct vlan_link *tap, bool exclusive, struct err *e
 		int r = errno == EBUSY && exclusive ? -EEXIST : -errno;
 
 		close(fd);
-		return err_sys(err, r, "tap %s", tap->name);
+		return err_sys(err, r, "/dev/net/tun");
 	}
 	return fd;
 }
 
+/* There is no ioctl for "nobody": a TAP that had an owner is made anew for that. */
 static int tap_set_owner(int fd, const struct vlan_link *tap, struct err *err)
 {
-	if (ioctl(fd, TUNSETOWNER, (unsigned long)tap->owner) < 0 ||
-	    ioctl(fd, TUNSETGROUP, (unsigned long)tap->group) < 0)
-		return err_sys(err, -errno, "owner of tap %s", tap->name);
+	if (tap->owner != (uid_t)-1 && ioctl(fd, TUNSETOWNER, (unsigned long)tap->owner) < 0)
+		return err_sys(err, -errno, "owner %u", tap->owner);
+	if (tap->group != (gid_t)-1 && ioctl(fd, TUNSETGROUP, (unsigned long)tap->group) < 0)
+		return err_sys(err, -errno, "group %u", tap->group);
 	return 0;
 }
 
@@ -365,7 +367,7 @@ static int kernel_tap_add(struct nl *nl, const struct vlan_link *tap, struct err
 	if (r || result)
 		return r ? r : result;
 	if (ioctl(fd, TUNSETPERSIST, 1) < 0)
-		return err_sys(err, -errno, "tap %s", tap->name);
+		return err_sys(err, -errno, "/dev/net/tun");
 	return 0;
 }
 

@@ -448,7 +448,9 @@ static bool same_make(const struct vlan_link *e, const struct vlan_link *d)
 	case VLAN_KIND_DOT1Q:
 		return e->vid == d->vid && !strcmp(e->parent, d->parent);
 	case VLAN_KIND_TAP:
-		return e->multi_queue == d->multi_queue && e->vnet_hdr == d->vnet_hdr && e->persist;
+		return e->multi_queue == d->multi_queue && e->vnet_hdr == d->vnet_hdr &&
+		       e->persist && (d->owner != (uid_t)-1 || e->owner == (uid_t)-1) &&
+		       (d->group != (gid_t)-1 || e->group == (gid_t)-1);
 	case VLAN_KIND_OTHER:
 		break;
 	}

@@ -151,12 +151,10 @@ static int put_mark(struct nlbuf *b, const struct vlan_link *l)
 	if (!nlh)
 		return -ENOMEM;
 	mnl_attr_put(nlh, IFLA_IFALIAS, strlen(l->alias), l->alias);
-	if (l->kind == VLAN_KIND_TAP) { /* others have these from birth */
-		if (!l->mac_any)
-			mnl_attr_put(nlh, IFLA_ADDRESS, sizeof(l->mac.b), l->mac.b);
-		if (l->mtu)
-			mnl_attr_put_u32(nlh, IFLA_MTU, l->mtu);
-	}
+	if (l->kind == VLAN_KIND_TAP && !l->mac_any)
+		mnl_attr_put(nlh, IFLA_ADDRESS, sizeof(l->mac.b), l->mac.b);
+	if (l->kind != VLAN_KIND_DOT1Q && l->mtu)
+		mnl_attr_put_u32(nlh, IFLA_MTU, l->mtu);
 	if (!wants_link_local(l))
 		put_addrgen_none(nlh);
 	nlbuf_end(b, nlh);
@@ -181,8 +179,12 @@ static int put_link_add(struct nlbuf *b, const struct vlan_link *l, const struct
 	mnl_attr_put_strz(nlh, IFLA_IFNAME, l->name);
 	if (!l->mac_any)
 		mnl_attr_put(nlh, IFLA_ADDRESS, sizeof(l->mac.b), l->mac.b);
+	/*
+	 * A bridge takes the smallest MTU of its ports until its own was changed once, and setting
+	 * what it has is no change: so it is born with another one.
+	 */
 	if (l->mtu)
-		mnl_attr_put_u32(nlh, IFLA_MTU, l->mtu);
+		mnl_attr_put_u32(nlh, IFLA_MTU, l->mtu - (l->kind == VLAN_KIND_BRIDGE ? 1 : 0));
 	if (parent)
 		mnl_attr_put_u32(nlh, IFLA_LINK, (uint32_t)parent);
 	put_kind(nlh, l);
