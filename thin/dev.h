@@ -32,9 +32,9 @@ enum dev_op {
 
 struct dev_io {
 	enum dev_op op;
-	bool fua;	 /* DEV_WRITE only */
-	uint64_t offset; /* bytes, multiple of 4096 */
-	uint64_t len;	 /* bytes, multiple of 4096, sum of the iov for READ and WRITE */
+	bool fua;	   /* DEV_WRITE only */
+	uint64_t offset;   /* bytes, multiple of 4096 */
+	uint64_t len;	   /* bytes, multiple of 4096, sum of the iov for READ and WRITE */
 	struct iovec *iov; /* pieces aligned to 4096 in address and length; may be changed */
 	int iov_count;
 	int res; /* 0 or -errno, valid in done() */

@@ -30,14 +30,14 @@
 #include "thin/dev.h"
 
 #define THIN_BLOCK_SIZE	    4096u
-#define THIN_NAME_MAX	    127u	     /* bytes of a volume name */
-#define THIN_VOLUME_MAX	    (1ULL << 50)     /* bytes of a volume */
-#define THIN_POOL_MIN	    (64ULL << 20)    /* bytes of a pool */
-#define THIN_POOL_MAX	    (1ULL << 50)     /* bytes of a pool */
-#define THIN_JOURNAL_MIN    (4ULL << 20)     /* bytes of the log ring */
+#define THIN_NAME_MAX	    127u	  /* bytes of a volume name */
+#define THIN_VOLUME_MAX	    (1ULL << 50)  /* bytes of a volume */
+#define THIN_POOL_MIN	    (64ULL << 20) /* bytes of a pool */
+#define THIN_POOL_MAX	    (1ULL << 50)  /* bytes of a pool */
+#define THIN_JOURNAL_MIN    (4ULL << 20)  /* bytes of the log ring */
 #define THIN_JOURNAL_MAX    (4ULL << 30)
-#define THIN_NODE_CACHE_MIN (8ULL << 20)     /* bytes of the node cache */
-#define THIN_SHADOW_BYTES   (1u << 20)	     /* size of the shadow area, see thin_open */
+#define THIN_NODE_CACHE_MIN (8ULL << 20) /* bytes of the node cache */
+#define THIN_SHADOW_BYTES   (1u << 20)	 /* size of the shadow area, see thin_open */
 
 struct thin_pool;
 struct thin_vol; /* an open volume */
@@ -48,6 +48,8 @@ struct thin_create {
 	uint64_t size_bytes;	/* 0: the device's size; rounded down to blocks */
 	uint64_t journal_bytes; /* 0: a default by size */
 	uint64_t seed;		/* for the pool's id and nonces; 0: from the kernel */
+	uint64_t time_s;	/* Unix time, kept as the time of creation */
+	bool tiny;		/* tests: lifts the minimum sizes, makes zones of 64 blocks */
 };
 
 /* Write an empty pool over whatever `dev` holds.  Blocking.  The device stays the caller's. */
@@ -55,22 +57,22 @@ int thin_pool_create(struct thin_dev *dev, const struct thin_create *params, str
 	__attribute__((warn_unused_result));
 
 enum thin_event_kind {
-	THIN_EVENT_NOTE,	/* worth a line at info: recovery summary, a repaired copy */
-	THIN_EVENT_DAMAGE,	/* checksum mismatch, lost copy: counted, service goes on */
-	THIN_EVENT_LOW_SPACE,	/* free space fell below the low-water mark */
-	THIN_EVENT_FULL,	/* a write was answered with ENOSPC */
-	THIN_EVENT_READ_ONLY,	/* the pool went read-only: a flush or metadata write failed */
+	THIN_EVENT_NOTE,      /* worth a line at info: recovery summary, a repaired copy */
+	THIN_EVENT_DAMAGE,    /* checksum mismatch, lost copy: counted, service goes on */
+	THIN_EVENT_LOW_SPACE, /* free space fell below the low-water mark */
+	THIN_EVENT_FULL,      /* a write was answered with ENOSPC */
+	THIN_EVENT_READ_ONLY, /* the pool went read-only: a flush or metadata write failed */
 };
 
 struct thin_open {
-	uint64_t node_cache_bytes;	/* memory for map nodes; 0: 64 MiB */
-	uint64_t buffer_bytes;		/* memory for data in flight; 0: 32 MiB */
-	uint64_t checkpoint_log_bytes;	/* checkpoint at this much log; 0: half the ring */
-	uint64_t commit_bytes;		/* commit by itself at this much new data; 0: 64 MiB */
-	uint32_t commit_ms;		/* ... or after this long with records; 0: 1000 */
+	uint64_t node_cache_bytes;     /* memory for map nodes; 0: 64 MiB */
+	uint64_t buffer_bytes;	       /* memory for data in flight; 0: 32 MiB */
+	uint64_t checkpoint_log_bytes; /* checkpoint at this much log; 0: half the ring */
+	uint64_t commit_bytes;	       /* commit by itself at this much new data; 0: 64 MiB */
+	uint32_t commit_ms;	       /* ... or after this long with records; 0: 1000 */
 	bool read_only;
-	bool accept_damage;		/* go on past a hole in the log (data is lost) */
-	uint64_t seed;			/* for nonces; 0: from the kernel */
+	bool accept_damage; /* go on past a hole in the log (data is lost) */
+	uint64_t seed;	    /* for nonces; 0: from the kernel */
 	/*
 	 * THIN_SHADOW_BYTES of memory, 4096-aligned, that survive the process but not the power
 	 * (a MAP_SHARED file on tmpfs), with what they held at the last process's end; NULL for
@@ -90,7 +92,8 @@ struct thin_open {
  * an unknown read-only feature flag opens the pool read-only and says so by an event.
  */
 int thin_pool_open(struct thin_dev *dev, const struct thin_open *params,
-		   struct thin_pool **ret_pool, struct err *err) __attribute__((warn_unused_result));
+		   struct thin_pool **ret_pool, struct err *err)
+	__attribute__((warn_unused_result));
 
 /* Finish what is in flight, checkpoint, free.  Blocking.  All volumes must be closed. */
 int thin_pool_close(struct thin_pool *pool);
@@ -112,12 +115,12 @@ bool thin_pool_idle(const struct thin_pool *pool);
 struct thin_pool_stat {
 	uint8_t id[16];
 	uint64_t size_bytes, journal_bytes;
-	uint64_t block_count;	    /* allocatable blocks */
-	uint64_t data_blocks;	    /* blocks holding data of volumes */
-	uint64_t metadata_blocks;   /* map nodes, catalog */
-	uint64_t reserved_blocks;   /* promised: NO_HOLE ranges and full reservations */
-	uint64_t reclaim_blocks;    /* of deleted things, not yet given back (upper bound) */
-	uint64_t free_blocks;	    /* block_count - data - metadata - reclaim */
+	uint64_t block_count;	  /* allocatable blocks */
+	uint64_t data_blocks;	  /* blocks holding data of volumes */
+	uint64_t metadata_blocks; /* map nodes, catalog */
+	uint64_t reserved_blocks; /* promised: NO_HOLE ranges and full reservations */
+	uint64_t reclaim_blocks;  /* of deleted things, not yet given back (upper bound) */
+	uint64_t free_blocks;	  /* block_count - data - metadata - reclaim */
 	uint64_t generation;
 	uint64_t log_used_bytes;
 	uint64_t volume_count;
@@ -181,9 +184,10 @@ enum thin_op {
 	THIN_CHECKPOINT, /* take one now and wait for it */
 };
 
-#define THIN_FUA     (1u << 0) /* any op: durable when answered */
-#define THIN_NO_HOLE (1u << 1) /* THIN_ZERO: stays provisioned, a later write cannot fail for space */
-#define THIN_FAST    (1u << 2) /* THIN_ZERO: -ENOTSUP unless it needs no data written */
+#define THIN_FUA (1u << 0) /* any op: durable when answered */
+#define THIN_NO_HOLE                                                                               \
+	(1u << 1)	    /* THIN_ZERO: stays provisioned, a later write cannot fail for space */
+#define THIN_FAST (1u << 2) /* THIN_ZERO: -ENOTSUP unless it needs no data written */
 
 #define THIN_EXTENT_HOLE (1u << 0) /* not provisioned: writing allocates */
 #define THIN_EXTENT_ZERO (1u << 1) /* reads as zeroes */
@@ -214,10 +218,7 @@ struct thin_req {
 	void *user;
 	uint64_t bad_offset; /* result: with -EIO of a checksum, the byte offset in the volume */
 
-	/* private */
-	struct thin_req *next, *prev;
-	struct thin_io *io;
-	uint64_t priv[8];
+	uint64_t priv[32]; /* the engine's, between thin_submit() and `done` */
 };
 
 /*

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Control requests: volumes are made, resized, renamed, deleted; the pool grows.  Each but growing
+ * is one operation of the log, answered when it is durable.
+ *
+ * Growing: stage 0 writes the superblock to the new end; two checkpoints (1, 2) then carry the new
+ * size into both slots; only then do the zones extend over the old end, which a last checkpoint (3)
+ * makes durable.  A crash in between leaves a larger size with the old zones, which recovery
+ * completes.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+#include "thin/grow.h"
+#include "thin/io.h"
+#include "thin/ops.h"
+#include "thin/pool.h"
+
+static int checked_name(const char *name, char out[THIN_NAME_MAX + 1])
+{
+	if (!name || thin_name_check(name, NULL))
+		return -EINVAL;
+	strcpy(out, name);
+	return 0;
+}
+
+static int valid_size(uint64_t size_bytes)
+{
+	return size_bytes && size_bytes % FMT_BLOCK == 0 && size_bytes <= THIN_VOLUME_MAX ? 0
+											  : -EINVAL;
+}
+
+static int stall(struct req_state *rs)
+{
+	pool_want_checkpoint(rs->pool);
+	pool_stall(rs->pool, &rs->task);
+	return -EAGAIN;
+}
+
+/* An operation that needs a record of the catalog and at most `nodes` DIRTY nodes. */
+static int do_op(struct req_state *rs, const struct fmt_op *op, uint64_t nodes)
+{
+	int r;
+
+	if (!rs->pool->failed && !ops_room(rs->pool))
+		return stall(rs);
+	r = io_admit(rs, 0, nodes, 4, true);
+	return r ? r : ops_do(rs->pool, op);
+}
+
+static int create(struct req_state *rs)
+{
+	const struct thin_req *req = rs->req;
+	struct catalog *c = &rs->pool->catalog;
+	struct fmt_op op = { .kind = le32_put(FMT_OP_CREATE),
+			     .volume = le64_put(c->next_id),
+			     .a = le64_put(req->size_bytes),
+			     .b = le64_put(req->time_s) };
+	char name[THIN_NAME_MAX + 1];
+
+	if (checked_name(req->name, name) || valid_size(req->size_bytes))
+		return -EINVAL;
+	if (volume_by_name(c, name))
+		return -EEXIST;
+	if (catalog_reserve_slot(c))
+		return -ENOMEM;
+	strcpy((char *)op.name, name);
+	return do_op(rs, &op, 0);
+}
+
+/* Shrinking waits until no data request is under way, and holds new ones back. */
+static int shrink(struct req_state *rs, struct volume *vol, const struct fmt_op *op)
+{
+	struct vblk from = { rs->req->size_bytes / FMT_BLOCK };
+	struct vblk to = { map_capacity(FMT_HEIGHT_MAX) };
+	int r;
+
+	vol->barrier = true;
+	if (vol->busy_count) {
+		pool_stall(rs->pool, &rs->task);
+		return -EAGAIN;
+	}
+	r = map_unmap_probe(rs->pool, &vol->tree, from, to, &rs->task);
+	if (r >= 0)
+		r = do_op(rs, op, MAP_UNMAP_NODES);
+	if (r == -EAGAIN)
+		return r;
+	vol->barrier = false;
+	pool_wake_list(rs->pool, &vol->barrier_waiting);
+	return r == -EUCLEAN ? -EIO : r;
+}
+
+static int resize(struct req_state *rs, struct volume *vol)
+{
+	const struct thin_req *req = rs->req;
+	struct fmt_op op = { .kind = le32_put(FMT_OP_RESIZE),
+			     .volume = le64_put(vol->id),
+			     .a = le64_put(req->size_bytes) };
+
+	if (valid_size(req->size_bytes))
+		return -EINVAL;
+	if (req->size_bytes == vol->size_bytes)
+		return 0;
+	if (req->size_bytes > vol->size_bytes)
+		return do_op(rs, &op, 0);
+	if (!req->shrink)
+		return -EBUSY;
+	return shrink(rs, vol, &op);
+}
+
+static int rename_volume(struct req_state *rs, struct volume *vol)
+{
+	struct fmt_op op = { .kind = le32_put(FMT_OP_RENAME), .volume = le64_put(vol->id) };
+	char name[THIN_NAME_MAX + 1];
+
+	if (checked_name(rs->req->new_name, name))
+		return -EINVAL;
+	if (volume_by_name(&rs->pool->catalog, name))
+		return -EEXIST;
+	strcpy((char *)op.name, name);
+	return do_op(rs, &op, 0);
+}
+
+/* Always works: it asks for no space beyond what the reserve holds for the catalog. */
+static int delete_volume(struct req_state *rs, struct volume *vol)
+{
+	struct thin_pool *pool = rs->pool;
+	struct fmt_op op = { .kind = le32_put(FMT_OP_DELETE), .volume = le64_put(vol->id) };
+	bool nothing_to_gain =
+		!pool->ck.active && !pool->nodes.dirty_count && !pool->catalog.dirty_count;
+
+	if (vol->open_count)
+		return -EBUSY;
+	if (pool->failed)
+		return -EIO;
+	if (!journal_room_op(pool) || reclaim_room(pool) == 0 ||
+	    (!pool_space_for(pool, 4, 0) && !nothing_to_gain))
+		return stall(rs);
+	return ops_do(pool, &op);
+}
+
+static int on_volume(struct req_state *rs)
+{
+	struct volume *vol =
+		rs->req->name ? volume_by_name(&rs->pool->catalog, rs->req->name) : NULL;
+
+	if (!vol)
+		return -ENOENT;
+	if (rs->req->op == THIN_VOL_RESIZE)
+		return resize(rs, vol);
+	if (rs->req->op == THIN_VOL_RENAME)
+		return rename_volume(rs, vol);
+	return delete_volume(rs, vol);
+}
+
+/* One whole checkpoint, begun after the call: 0 when it is complete. */
+static int whole_checkpoint(struct req_state *rs)
+{
+	struct checkpoint *ck = &rs->pool->ck;
+
+	if (rs->pool->failed)
+		return -EIO;
+	if (!rs->space_waits) {
+		rs->space_waits = true;
+		rs->space_mark = ck->begun + 1;
+	}
+	if (ck->completed < rs->space_mark)
+		return stall(rs);
+	rs->space_waits = false;
+	return 0;
+}
+
+static int grow(struct req_state *rs)
+{
+	struct thin_pool *pool = rs->pool;
+	int r = 0;
+
+	if (rs->stage == 0) {
+		r = grow_end(pool, rs->req->size_bytes / FMT_BLOCK, &rs->task);
+		rs->stage += !r;
+	}
+	for (; !r && rs->stage < 4; rs->stage += !r) {
+		if (rs->stage == 3 && !rs->space_waits)
+			r = grow_zones(pool);
+		if (!r)
+			r = whole_checkpoint(rs);
+	}
+	return r;
+}
+
+/* The pool is read-only, perhaps since a shrink began to wait: let those it holds back go on. */
+static int refuse(struct req_state *rs)
+{
+	struct thin_pool *pool = rs->pool;
+	struct volume *vol = rs->req->name ? volume_by_name(&pool->catalog, rs->req->name) : NULL;
+
+	if (vol && vol->barrier) {
+		vol->barrier = false;
+		pool_wake_list(pool, &vol->barrier_waiting);
+	}
+	return pool->failed ? -EIO : -EROFS;
+}
+
+void control_step(struct thin_pool *pool, struct task *task)
+{
+	struct req_state *rs = TASK_OF(task, struct req_state, task);
+	enum thin_op op = rs->req->op;
+	int r;
+
+	if (pool->read_only)
+		r = refuse(rs);
+	else if (op == THIN_VOL_CREATE)
+		r = create(rs);
+	else if (op == THIN_POOL_GROW)
+		r = grow(rs);
+	else if (op == THIN_CHECKPOINT)
+		r = whole_checkpoint(rs);
+	else
+		r = on_volume(rs);
+	if (r == -EAGAIN)
+		return;
+	if (r)
+		io_finish(rs, r);
+	else
+		io_finish_durable(rs, 0);
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Requests: their beginning, their end, and waiting for space; see io.h. */
+#include "thin/io.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "thin/pool.h"
+
+static_assert(sizeof(struct req_state) <= sizeof(((struct thin_req *)0)->priv), "thin_req.priv");
+
+#define BATCH_BYTES (IO_BATCH_BLOCKS * FMT_BLOCK)
+#define PARTS	    256u /* reads of one leaf in flight */
+
+/* ENOSPC after so many checkpoints even if something still moves (other writers' overwrites). */
+#define SPACE_CHECKPOINTS_MAX 32u
+
+/* ---- memory ---- */
+
+static void *map_memory(uint64_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void batches_init(struct thin_pool *pool)
+{
+	struct io *io = &pool->io;
+
+	STAILQ_INIT(&io->batch_free);
+	for (uint32_t i = 0; i < io->batch_count; i++) {
+		io->batch[i].pool = pool;
+		io->batch[i].buf = io->batch_buf + (uint64_t)i * BATCH_BYTES;
+		STAILQ_INSERT_TAIL(&io->batch_free, &io->batch[i], link);
+	}
+}
+
+static void lists_init(struct io *io)
+{
+	for (uint32_t i = 0; i < io->part_count; i++) {
+		io->part[i].next_free = io->part_free;
+		io->part_free = &io->part[i];
+	}
+	for (uint32_t i = 0; i < IO_DEV_IOS; i++) {
+		io->dev_read[i].next_free = io->dev_read_free;
+		io->dev_read_free = &io->dev_read[i];
+	}
+	io->dev_read_free_count = IO_DEV_IOS;
+	for (uint32_t i = 0; i < IO_MERGES; i++) {
+		io->merge[i].buf = io->merge_buf + (uint64_t)i * FMT_BLOCK;
+		io->merge[i].next_free = io->merge_free;
+		io->merge_free = &io->merge[i];
+	}
+}
+
+int io_init(struct thin_pool *pool, uint64_t buffer_bytes)
+{
+	struct io *io = &pool->io;
+
+	STAILQ_INIT(&io->done);
+	io->batch_count = (uint32_t)(buffer_bytes / BATCH_BYTES);
+	if (io->batch_count < 2)
+		io->batch_count = 2;
+	io->part_count = PARTS;
+	io->batch = calloc(io->batch_count, sizeof(*io->batch));
+	io->batch_buf = map_memory((uint64_t)io->batch_count * BATCH_BYTES);
+	io->part = calloc(io->part_count, sizeof(*io->part));
+	io->dev_read = calloc(IO_DEV_IOS, sizeof(*io->dev_read));
+	io->merge = calloc(IO_MERGES, sizeof(*io->merge));
+	io->merge_buf = map_memory(IO_MERGES * FMT_BLOCK);
+	if (!io->batch || !io->batch_buf || !io->part || !io->dev_read || !io->merge ||
+	    !io->merge_buf)
+		return -ENOMEM;
+	batches_init(pool);
+	lists_init(io);
+	return 0;
+}
+
+void io_fini(struct thin_pool *pool)
+{
+	struct io *io = &pool->io;
+
+	free(io->batch);
+	if (io->batch_buf)
+		munmap(io->batch_buf, (uint64_t)io->batch_count * BATCH_BYTES);
+	free(io->part);
+	free(io->dev_read);
+	free(io->merge);
+	if (io->merge_buf)
+		munmap(io->merge_buf, IO_MERGES * FMT_BLOCK);
+	memset(io, 0, sizeof(*io));
+}
+
+/* ---- beginning ---- */
+
+static void (*const STEP[])(struct thin_pool *, struct task *) = {
+	[THIN_READ] = read_step,	  [THIN_WRITE] = write_step,
+	[THIN_ZERO] = unmap_step,	  [THIN_TRIM] = unmap_step,
+	[THIN_FLUSH] = flush_step,	  [THIN_STATUS] = status_step,
+	[THIN_CACHE] = cache_step,	  [THIN_VOL_CREATE] = control_step,
+	[THIN_VOL_RESIZE] = control_step, [THIN_VOL_RENAME] = control_step,
+	[THIN_VOL_DELETE] = control_step, [THIN_POOL_GROW] = control_step,
+	[THIN_CHECKPOINT] = control_step,
+};
+
+void thin_submit(struct thin_pool *pool, struct thin_req *req)
+{
+	struct req_state *rs = (struct req_state *)req->priv;
+
+	memset(rs, 0, sizeof(*rs));
+	rs->req = req;
+	rs->pool = pool;
+	rs->pos = req->offset;
+	rs->task.step = STEP[req->op];
+	if (req->op <= THIN_CACHE && req->op != THIN_FLUSH) {
+		rs->first.n = req->offset / FMT_BLOCK;
+		rs->last.n = (req->offset + req->len + FMT_BLOCK - 1) / FMT_BLOCK;
+	}
+	pool->io.requests++;
+	pool->last_active_ms = pool->now_ms;
+	pool_wake_task(pool, &rs->task);
+}
+
+static bool changes(enum thin_op op)
+{
+	return op == THIN_WRITE || op == THIN_ZERO || op == THIN_TRIM;
+}
+
+int io_begin(struct req_state *rs)
+{
+	const struct thin_req *req = rs->req;
+	struct volume *vol = req->vol->volume;
+	bool whole = req->op == THIN_READ;
+
+	if (rs->counted)
+		return 0;
+	if (vol->barrier) {
+		STAILQ_INSERT_TAIL(&vol->barrier_waiting, &rs->task, link);
+		return -EAGAIN;
+	}
+	if (req->offset > vol->size_bytes || req->len > vol->size_bytes - req->offset)
+		return -EINVAL;
+	if (whole && (req->offset % FMT_BLOCK || req->len % FMT_BLOCK))
+		return -EINVAL;
+	if (changes(req->op) && rs->pool->read_only)
+		return rs->pool->failed ? -EIO : -EROFS;
+	rs->counted = true;
+	vol->busy_count++;
+	return 0;
+}
+
+/* ---- end ---- */
+
+void io_finish(struct req_state *rs, int res)
+{
+	rs->res = res;
+	range_release(rs);
+	if (rs->counted) {
+		struct volume *vol = rs->req->vol->volume;
+
+		rs->counted = false;
+		if (--vol->busy_count == 0 && vol->barrier)
+			pool_wake_stalled(rs->pool);
+	}
+	STAILQ_INSERT_TAIL(&rs->pool->io.done, rs, done_link);
+}
+
+static void durable(struct thin_pool *pool, struct journal_waiter *waiter, int res)
+{
+	struct req_state *rs =
+		(struct req_state *)((char *)waiter - offsetof(struct req_state, waiter));
+
+	io_finish(rs, res ? res : rs->res);
+}
+
+void io_finish_durable(struct req_state *rs, int res)
+{
+	range_release(rs);
+	if (rs->pool->failed) {
+		io_finish(rs, -EIO);
+		return;
+	}
+	rs->res = res;
+	rs->waiter.done = durable;
+	journal_wait(rs->pool, &rs->waiter);
+}
+
+static void maybe_over(struct req_state *rs)
+{
+	if (!rs->issued || rs->pending)
+		return;
+	if (rs->req->flags & THIN_FUA && rs->res == 0)
+		io_finish_durable(rs, 0);
+	else
+		io_finish(rs, rs->res);
+}
+
+void io_issued(struct req_state *rs)
+{
+	rs->issued = true;
+	maybe_over(rs);
+}
+
+void io_part_over(struct req_state *rs, int res)
+{
+	if (res && !rs->res)
+		rs->res = res;
+	assert(rs->pending > 0);
+	rs->pending--;
+	maybe_over(rs);
+}
+
+void io_answer(struct thin_pool *pool)
+{
+	struct req_state *rs;
+
+	while ((rs = STAILQ_FIRST(&pool->io.done))) {
+		struct thin_req *req = rs->req;
+		int res = rs->res;
+
+		STAILQ_REMOVE_HEAD(&pool->io.done, done_link);
+		pool->io.requests--;
+		pool->last_active_ms = pool->now_ms;
+		req->done(req, res);
+	}
+}
+
+void flush_step(struct thin_pool *pool, struct task *task)
+{
+	struct req_state *rs = TASK_OF(task, struct req_state, task);
+
+	if (pool->read_only && !pool->failed)
+		io_finish(rs, 0);
+	else
+		io_finish_durable(rs, 0);
+}
+
+/* ---- admission ---- */
+
+int io_wait_space(struct thin_pool *pool, struct req_state *rs)
+{
+	struct checkpoint *ck = &pool->ck;
+	bool moving = reclaim_pending(pool) || pool->punch.busy || pool->admitted_blocks ||
+		      pool->space.reading.head != pool->space.reading.tail;
+
+	if (!rs->space_waits)
+		rs->space_limit = ck->begun + SPACE_CHECKPOINTS_MAX;
+	if (!rs->space_waits || moving)
+		rs->space_mark = ck->begun + 2;
+	rs->space_waits = true;
+	/* two whole checkpoints: what the first one frees, the second one's cut can count on */
+	if ((ck->completed >= rs->space_mark && !moving) || ck->completed >= rs->space_limit) {
+		pool->stat.enospc_errors++;
+		pool_event(pool, THIN_EVENT_FULL,
+			   "full: a request was answered with \"no space left\"");
+		return -ENOSPC;
+	}
+	journal_kick(pool);
+	if (!reclaim_pending(pool))
+		pool_want_checkpoint(pool);
+	pool_stall(pool, &rs->task);
+	return 0;
+}
+
+static int stall_for_checkpoint(struct req_state *rs)
+{
+	pool_want_checkpoint(rs->pool);
+	pool_stall(rs->pool, &rs->task);
+	return -EAGAIN;
+}
+
+int io_admit(struct req_state *rs, uint64_t records, uint64_t nodes, uint64_t blocks, bool fresh)
+{
+	struct thin_pool *pool = rs->pool;
+	uint64_t promised = fresh ? pool->reserved_blocks + pool->block_margin : 0;
+
+	if (pool->failed)
+		return -EIO;
+	if (records > journal_room_records(pool) || !pool_nodes_for(pool, nodes))
+		return stall_for_checkpoint(rs);
+	if (space_room_logged(&pool->space) < pool->journal.admitted_records + records) {
+		journal_kick(pool);
+		pool_stall(pool, &rs->task);
+		return -EAGAIN;
+	}
+	if (space_room_checkpoint(&pool->space) < pool->nodes.count)
+		return stall_for_checkpoint(rs);
+	if (!pool_space_for(pool, blocks + promised, nodes)) {
+		int r = io_wait_space(pool, rs);
+
+		return r ? r : -EAGAIN;
+	}
+	rs->space_waits = false;
+	return 0;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Requests: from thin_submit() to their answer.
+ *
+ * Reads are split into parts of one leaf each (at most 256 blocks).  Writes are gathered, over all
+ * requests of a turn, into batches of 256 blocks: one allocation, few large device writes; when a
+ * batch is written, its blocks are recorded in the log and published in the map, then those
+ * requests whose last block that was are answered.
+ */
+#ifndef THIN_IO_H
+#define THIN_IO_H
+
+#include "thin/catalog.h"
+#include "thin/dev.h"
+#include "thin/journal.h"
+
+#define IO_PART_BLOCKS	256u /* a read part: one leaf */
+#define IO_BATCH_BLOCKS 256u
+#define IO_DEV_IOS	1024u /* device reads in flight */
+#define IO_MERGES	64u   /* partial blocks being merged */
+
+/* What of a thin_req the engine keeps in thin_req.priv. */
+struct req_state {
+	struct task task;
+	struct thin_req *req;
+	struct thin_pool *pool;
+	TAILQ_ENTRY(req_state) range_link;
+	STAILQ_ENTRY(req_state) done_link;
+	struct journal_waiter waiter;
+	struct vblk first, last; /* range of blocks, last is behind the end */
+	uint64_t pos;		 /* next byte to be taken care of */
+	uint32_t pending;	 /* parts, batch entries still under way */
+	int res;
+	bool range_held, range_blocked;
+	bool issued;  /* pos has reached the end */
+	bool counted; /* in volume->busy_count */
+	bool space_waits;
+	uint64_t space_mark, space_limit; /* counts of checkpoints at which space is given up */
+	unsigned stage;			  /* of control requests */
+	struct io_merge *merge;
+};
+STAILQ_HEAD(req_list, req_state);
+
+struct io_part {
+	struct req_state *rs;
+	struct io_part *next_free;
+	struct space_read read;
+	uint64_t vblk;
+	uint32_t pending;
+	int res;
+	uint32_t count;
+	bool has_block[IO_PART_BLOCKS];
+	uint32_t crc[IO_PART_BLOCKS];
+};
+
+struct io_dev_read {
+	struct dev_io io;
+	struct iovec iov;
+	struct io_part *part;
+	struct io_dev_read *next_free;
+	uint32_t first, count; /* blocks of the part */
+};
+
+/* Reading the old content of a block that is written in part. */
+struct io_merge {
+	struct dev_io io;
+	struct iovec iov;
+	struct req_state *rs;
+	struct io_merge *next_free;
+	struct space_read read;
+	uint8_t *buf;
+	uint64_t vblk;
+	uint32_t crc;
+	int res;
+	bool ready;
+};
+
+struct io_batch_block {
+	struct req_state *rs;
+	uint64_t vblk;
+	struct pblk at;
+	uint32_t crc;
+	bool hole;
+};
+
+struct io_batch {
+	struct task task; /* publishing */
+	struct thin_pool *pool;
+	STAILQ_ENTRY(io_batch) link;
+	uint8_t *buf;
+	struct io_batch_block block[IO_BATCH_BLOCKS];
+	struct iovec iov[IO_BATCH_BLOCKS]; /* of the blocks with data, in order */
+	struct dev_io io[IO_BATCH_BLOCKS]; /* one a run */
+	uint32_t count, data_count, buf_used;
+	uint32_t io_pending, published;
+	uint64_t admitted_nodes;
+	int res;
+};
+STAILQ_HEAD(batch_list, io_batch);
+
+struct io {
+	struct io_batch *batch;
+	uint32_t batch_count;
+	uint8_t *batch_buf;
+	struct batch_list batch_free;
+	struct io_batch *open; /* being filled in this turn */
+	struct io_part *part, *part_free;
+	uint32_t part_count;
+	struct io_dev_read *dev_read, *dev_read_free;
+	uint32_t dev_read_free_count;
+	struct io_merge *merge, *merge_free;
+	uint8_t *merge_buf;
+	struct req_list done; /* answered at the end of the turn */
+	uint64_t requests;    /* submitted and not answered */
+};
+
+int io_init(struct thin_pool *pool, uint64_t buffer_bytes);
+void io_fini(struct thin_pool *pool);
+/* Close the batch that is being filled and start its writes; end of a turn. */
+void io_submit_batch(struct thin_pool *pool);
+/* Call the `done` of what is answered. */
+void io_answer(struct thin_pool *pool);
+
+/* A request is over: answered at the end of the turn, behind a commit for FUA and control. */
+void io_finish(struct req_state *rs, int res);
+void io_finish_durable(struct req_state *rs, int res);
+
+/* write.c, read.c, change.c, control.c: the steps of the kinds of requests */
+/* First step of a data request: 0, -EAGAIN (waits for a resize), or its result. */
+int io_begin(struct req_state *rs);
+/* Everything of the request has been issued; answer it when nothing is pending. */
+void io_issued(struct req_state *rs);
+/* One pending part of it is over. */
+void io_part_over(struct req_state *rs, int res);
+
+/* write.c: write the partial block at rs->pos, or as many whole blocks as this turn takes, and
+ * advance rs->pos.  `data` NULL: zeroes.  0, -EAGAIN (the task waits), or an error. */
+int write_some(struct req_state *rs, const uint8_t *data);
+/* Room for `records` log records, `nodes` DIRTY nodes, `blocks` of space, of which `fresh` are not
+ * overwritten or provisioned ones: 0, -EAGAIN (stalled), -ENOSPC. */
+int io_admit(struct req_state *rs, uint64_t records, uint64_t nodes, uint64_t blocks, bool fresh);
+
+void read_step(struct thin_pool *pool, struct task *task);
+void cache_step(struct thin_pool *pool, struct task *task);
+void status_step(struct thin_pool *pool, struct task *task);
+void write_step(struct thin_pool *pool, struct task *task);
+void unmap_step(struct thin_pool *pool, struct task *task); /* trim, zero */
+void flush_step(struct thin_pool *pool, struct task *task);
+void control_step(struct thin_pool *pool, struct task *task);
+
+/* range.c: overlapping changes of one volume take turns. */
+bool range_take(struct req_state *rs); /* false: queued, will be stepped again */
+void range_release(struct req_state *rs);
+
+/* Wait for space by the rule of thin.h: returns 0 when it is worth trying again later (the task is
+ * stalled), -ENOSPC when an own commit and checkpoint brought nothing back. */
+int io_wait_space(struct thin_pool *pool, struct req_state *rs);
+
+#endif

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reclaim; the model is in reclaim.h.
+ *
+ * One step descends from the root along the cursor.  At each level it skips to the first entry at
+ * or behind the cursor that is not empty.  It ends in one of three ways: at a leaf, which is given
+ * back; at a node with nothing left, which is given back; or waiting for a node to load.  The
+ * cursor then stands behind what was given back.  A node is given back once because the cursor
+ * never returns to its span.
+ */
+#include "thin/reclaim.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "thin/catalog.h"
+#include "thin/pool.h"
+
+#define STEPS_PER_RUN 64u /* nodes given back in one turn of the loop */
+
+static void reclaim_step(struct thin_pool *pool, struct task *task);
+
+void reclaim_init(struct thin_pool *pool)
+{
+	struct reclaim *rc = &pool->reclaim;
+
+	STAILQ_INIT(&rc->work);
+	STAILQ_INIT(&rc->unused);
+	for (unsigned i = 0; i < RECLAIM_ITEMS_MAX; i++)
+		STAILQ_INSERT_TAIL(&rc->unused, &rc->item[i], link);
+	rc->task.step = reclaim_step;
+}
+
+uint32_t reclaim_room(const struct thin_pool *pool)
+{
+	return RECLAIM_ITEMS_MAX - pool->reclaim.count;
+}
+
+bool reclaim_pending(const struct thin_pool *pool)
+{
+	return !STAILQ_EMPTY(&pool->reclaim.work);
+}
+
+static struct reclaim_item *item_add(struct reclaim *rc)
+{
+	struct reclaim_item *it = STAILQ_FIRST(&rc->unused);
+
+	assert(it);
+	STAILQ_REMOVE_HEAD(&rc->unused, link);
+	memset(it, 0, sizeof(*it));
+	STAILQ_INSERT_TAIL(&rc->work, it, link);
+	rc->count++;
+	rc->changed = true;
+	return it;
+}
+
+static void item_done(struct thin_pool *pool)
+{
+	struct reclaim *rc = &pool->reclaim;
+	struct reclaim_item *it = STAILQ_FIRST(&rc->work);
+
+	STAILQ_REMOVE_HEAD(&rc->work, link);
+	STAILQ_INSERT_TAIL(&rc->unused, it, link);
+	rc->count--;
+	rc->changed = true;
+	pool_wake_stalled(pool);
+}
+
+void reclaim_add(struct thin_pool *pool, struct fmt_entry root, uint32_t height,
+		 struct volume *owner)
+{
+	struct reclaim_item *it;
+
+	if (le64_get(root.where) == 0)
+		return;
+	it = item_add(&pool->reclaim);
+	it->tree.root = root;
+	it->tree.height = height;
+	it->owner_id = owner ? owner->id : 0;
+}
+
+/* ---- one step ---- */
+
+struct path {
+	struct fmt_entry *slot[FMT_HEIGHT_MAX]; /* the entry that names the node of this level */
+	struct node *node[FMT_HEIGHT_MAX];
+};
+
+static void give_back_block(struct thin_pool *pool, struct volume *owner, struct ent e)
+{
+	if (e.where & FMT_ENT_MAPPED) {
+		space_free_at_checkpoint(&pool->space, ent_pblk(e), pool->checkpoint + 1);
+		if (owner) {
+			owner->mapped_blocks--;
+			pool->data_blocks--;
+		} else {
+			pool->reclaim_blocks--;
+		}
+	}
+	if (e.where & FMT_ENT_RESERVED && owner) {
+		owner->reserved_blocks--;
+		pool->reserved_blocks--;
+	}
+}
+
+/* A DIRTY node is only in memory, and its parent's entry must not name it any more. */
+static void give_back_node(struct thin_pool *pool, struct fmt_entry *slot, struct node *n)
+{
+	if (n->state == NODE_DIRTY)
+		*slot = (struct fmt_entry){ 0 };
+	else
+		pool_free_metadata(pool, n->at);
+	node_drop(pool, n);
+}
+
+static void give_back_leaf(struct thin_pool *pool, struct reclaim_item *it, struct fmt_entry *slot,
+			   struct node *leaf)
+{
+	struct volume *owner = volume_by_id(&pool->catalog, it->owner_id);
+
+	for (unsigned i = 0; i < FMT_NODE_ENTRIES; i++)
+		give_back_block(pool, owner, ent_get(&leaf->page->entry[i]));
+	if (owner)
+		volume_touch(pool, owner);
+	give_back_node(pool, slot, leaf);
+}
+
+/* First index at or behind `i` whose entry is not empty; FMT_NODE_ENTRIES: none. */
+static unsigned next_entry(const struct node *n, unsigned i)
+{
+	while (i < FMT_NODE_ENTRIES && le64_get(n->page->entry[i].where) == 0)
+		i++;
+	return i;
+}
+
+/* The cursor has moved to `end`, behind the node of `level`: give back those above that end there.
+ */
+static void passed(struct thin_pool *pool, struct reclaim_item *it, const struct path *path,
+		   unsigned level, uint64_t end)
+{
+	it->cursor = end;
+	for (level++; level < it->tree.height && end % map_span(level) == 0; level++)
+		give_back_node(pool, path->slot[level], path->node[level]);
+}
+
+/* Returns false when it has to wait. */
+static bool advance(struct thin_pool *pool, struct reclaim_item *it)
+{
+	struct fmt_entry *slot = &it->tree.root;
+	struct path path;
+
+	for (unsigned level = it->tree.height; level-- > 0;) {
+		uint64_t end = (it->cursor | (map_span(level) - 1)) + 1;
+		struct node *n;
+		unsigned i;
+		int r = node_get(pool, ent_get(slot), level, &pool->reclaim.task, &n);
+
+		if (r == -EAGAIN)
+			return false;
+		if (r) { /* stays allocated, which verify reports */
+			pool_damage(pool, "reclaim: blocks under a damaged map node are lost");
+			passed(pool, it, &path, level, end);
+			return true;
+		}
+		path.slot[level] = slot;
+		path.node[level] = n;
+		i = next_entry(n, map_index((struct vblk){ it->cursor }, level));
+		if (level == 0 || i == FMT_NODE_ENTRIES) {
+			if (level == 0)
+				give_back_leaf(pool, it, slot, n);
+			else
+				give_back_node(pool, slot, n);
+			passed(pool, it, &path, level, end);
+			return true;
+		}
+		if (i != map_index((struct vblk){ it->cursor }, level))
+			it->cursor = end - map_span(level) + i * map_span(level - 1);
+		slot = &n->page->entry[i];
+	}
+	assert(!"a tree of height 0 is never handed over");
+	return false;
+}
+
+static bool room(struct thin_pool *pool)
+{
+	if (space_room_checkpoint(&pool->space) >
+	    pool->nodes.count + FMT_NODE_ENTRIES + FMT_HEIGHT_MAX)
+		return true;
+	pool_want_checkpoint(pool);
+	return false;
+}
+
+static void reclaim_step(struct thin_pool *pool, struct task *task)
+{
+	struct reclaim *rc = &pool->reclaim;
+
+	rc->waiting = false;
+	for (unsigned i = 0; i < STEPS_PER_RUN && reclaim_pending(pool); i++) {
+		struct reclaim_item *it = STAILQ_FIRST(&rc->work);
+
+		if (!room(pool))
+			return;
+		rc->changed = true;
+		if (!advance(pool, it)) {
+			rc->waiting = true;
+			return;
+		}
+		if (it->cursor >= map_capacity(it->tree.height))
+			item_done(pool);
+	}
+}
+
+void reclaim_run(struct thin_pool *pool)
+{
+	if (!pool->reclaim.waiting && reclaim_pending(pool) && !pool->read_only)
+		reclaim_step(pool, &pool->reclaim.task);
+}
+
+/* ---- records ---- */
+
+uint64_t reclaim_records(const struct thin_pool *pool)
+{
+	return (pool->reclaim.count + FMT_WORK_PER_REC - 1) / FMT_WORK_PER_REC;
+}
+
+void reclaim_cut(struct thin_pool *pool)
+{
+	struct catalog *c = &pool->catalog;
+	uint64_t need = reclaim_records(pool);
+
+	if (!pool->reclaim.changed)
+		return;
+	while (pool->reclaim.slot_count > need)
+		catalog_free_slot(c, pool->reclaim.slot[--pool->reclaim.slot_count]);
+	while (pool->reclaim.slot_count < need) {
+		uint64_t slot;
+		int r = catalog_take_slot(c, FMT_REC_WORK, &slot);
+
+		assert(r == 0); /* catalog_reserve_slot() */
+		c->slot[slot].index = pool->reclaim.slot_count;
+		pool->reclaim.slot[pool->reclaim.slot_count++] = slot;
+	}
+	for (uint64_t i = 0; i < need; i++)
+		catalog_touch(c, pool->reclaim.slot[i]);
+	pool->reclaim.changed = false;
+}
+
+void reclaim_encode(struct thin_pool *pool, uint64_t index, struct fmt_rec_work *rec)
+{
+	struct reclaim_item *it;
+	uint64_t at = 0, first = index * FMT_WORK_PER_REC;
+	uint32_t count = 0;
+
+	STAILQ_FOREACH (it, &pool->reclaim.work, link) {
+		if (at++ < first)
+			continue;
+		if (count == FMT_WORK_PER_REC)
+			break;
+		rec->item[count++] = (struct fmt_work){ .root = it->tree.root,
+							.height = le32_put(it->tree.height),
+							.cursor = le64_put(it->cursor),
+							.owner = le64_put(it->owner_id) };
+	}
+	rec->count = le32_put(count);
+}
+
+int reclaim_decode(struct thin_pool *pool, uint64_t slot, const struct fmt_rec_work *rec,
+		   struct err *err)
+{
+	struct catalog *c = &pool->catalog;
+	uint32_t count = le32_get(rec->count);
+
+	if (count > FMT_WORK_PER_REC || count > reclaim_room(pool) ||
+	    pool->reclaim.slot_count >= RECLAIM_RECORDS_MAX)
+		return err_set(err, -EUCLEAN, "catalog: work record %" PRIu64 " makes no sense",
+			       slot);
+	c->slot[slot].index = pool->reclaim.slot_count;
+	pool->reclaim.slot[pool->reclaim.slot_count++] = slot;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct fmt_work *w = &rec->item[i];
+		uint32_t height = le32_get(w->height);
+		struct reclaim_item *it;
+
+		if (height == 0 || height > FMT_HEIGHT_MAX ||
+		    le64_get(w->cursor) % FMT_NODE_ENTRIES)
+			return err_set(err, -EUCLEAN, "catalog: work item makes no sense");
+		it = item_add(&pool->reclaim);
+		it->tree.root = w->root;
+		it->tree.height = height;
+		it->cursor = le64_get(w->cursor);
+		it->owner_id = le64_get(w->owner);
+	}
+	return 0;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reclaim: giving back, in the background, what deletions and large trims cut off.
+ *
+ * A work item is a tree and a cursor; everything in front of the cursor has been given back.  It
+ * goes leaf by leaf: the blocks of the leaf, the leaf, and each inner node when its last child has
+ * been passed.  All of it is freed "at the next checkpoint" (space.h), and the same checkpoint
+ * stores the cursor, so that a crash neither loses nor doubles a block.  DIRTY nodes of the tree
+ * are written by a checkpoint like those of a volume, unless reclaim was faster.
+ */
+#ifndef THIN_RECLAIM_H
+#define THIN_RECLAIM_H
+
+#include "thin/map.h"
+
+#define RECLAIM_ITEMS_MAX   4096u
+#define RECLAIM_RECORDS_MAX ((RECLAIM_ITEMS_MAX + FMT_WORK_PER_REC - 1) / FMT_WORK_PER_REC)
+#define RECLAIM_KEEP	    64u /* items kept for deletions; trims wait */
+
+struct reclaim_item {
+	STAILQ_ENTRY(reclaim_item) link;
+	struct tree tree;
+	uint64_t cursor;   /* vblk within the tree, a multiple of 256 */
+	uint64_t owner_id; /* volume whose counters hold it; gone: the pool's reclaim_blocks do */
+};
+STAILQ_HEAD(reclaim_items, reclaim_item);
+
+struct reclaim {
+	struct reclaim_item item[RECLAIM_ITEMS_MAX];
+	struct reclaim_items work, unused;
+	uint32_t count;
+	uint64_t slot[RECLAIM_RECORDS_MAX]; /* of the catalog: the WORK records */
+	uint64_t slot_count;
+	struct task task;
+	bool waiting; /* the task is on a node's list of waiters or stalled */
+	bool changed; /* since the last cut */
+};
+
+struct err;
+
+void reclaim_init(struct thin_pool *pool);
+/* Hand over a tree.  There is room: see reclaim_room(). */
+void reclaim_add(struct thin_pool *pool, struct fmt_entry root, uint32_t height,
+		 struct volume *owner);
+uint32_t reclaim_room(const struct thin_pool *pool);
+bool reclaim_pending(const struct thin_pool *pool);
+/* A slice of work; from thin_pool_run(). */
+void reclaim_run(struct thin_pool *pool);
+
+/* WORK records of the catalog. */
+uint64_t reclaim_records(const struct thin_pool *pool);
+/* Make the number of WORK slots fit and mark them dirty (cutting). */
+void reclaim_cut(struct thin_pool *pool);
+void reclaim_encode(struct thin_pool *pool, uint64_t index, struct fmt_rec_work *rec);
+int reclaim_decode(struct thin_pool *pool, uint64_t slot, const struct fmt_rec_work *rec,
+		   struct err *err);
+
+#endif

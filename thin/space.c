@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Space; the rules are in space.h.
+ *
+ * Index: blocks are numbered without the bitmap pages between them, zone after zone; every zone
+ * has the same number of words, so that index -> (zone, bit) is a division by zone_blocks.
+ *
+ *   index = zone * zone_blocks + bit          pblk = zone_first + zone * (zone_blocks + 2) + 2 +
+ * bit
+ *
+ * Search: next fit, word by word; zones without a free block are passed over by their counters.
+ * Data and metadata have a cursor each, so that both stay sequential.
+ */
+#include "thin/space.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define WORD_BITS 64u
+
+uint64_t space_zone_count(uint64_t zone_end, uint64_t log_pages, uint32_t zone_blocks)
+{
+	uint64_t used = FMT_LOG_FIRST + log_pages;
+	uint64_t stride = zone_blocks + FMT_ZONE_BITMAPS;
+	uint64_t room, zones;
+
+	if (zone_end <= used + FMT_ZONE_BITMAPS)
+		return 0;
+	room = zone_end - used;
+	zones = room / stride;
+	/* a last, shorter zone must hold at least one block */
+	return zones + (room % stride > FMT_ZONE_BITMAPS ? 1 : 0);
+}
+
+static void zone_layout(struct space *sp, uint64_t zone_end)
+{
+	uint64_t room = zone_end - sp->zone_first;
+	uint64_t stride = sp->zone_blocks + FMT_ZONE_BITMAPS;
+
+	sp->block_count = 0;
+	for (uint64_t z = 0; z < sp->zone_count; z++) {
+		uint64_t left = room - z * stride - FMT_ZONE_BITMAPS;
+
+		sp->zone[z].blocks = (uint32_t)(left < sp->zone_blocks ? left : sp->zone_blocks);
+		sp->block_count += sp->zone[z].blocks;
+	}
+}
+
+static void *map_anonymous(uint64_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static int fifo_init(struct space_fifo *f, uint64_t capacity)
+{
+	f->slot = map_anonymous(capacity * sizeof(*f->slot));
+	f->capacity = capacity;
+	f->head = f->tail = 0;
+	return f->slot ? 0 : -ENOMEM;
+}
+
+static void fifo_fini(struct space_fifo *f)
+{
+	if (f->slot)
+		munmap(f->slot, f->capacity * sizeof(*f->slot));
+	f->slot = NULL;
+}
+
+static void fifo_push(struct space_fifo *f, uint64_t block, uint64_t until)
+{
+	assert(f->head - f->tail < f->capacity);
+	f->slot[f->head++ % f->capacity] = (struct space_held){ block, until };
+}
+
+int space_init(struct space *sp, uint64_t zone_end, uint64_t log_pages, uint32_t zone_blocks,
+	       uint64_t held_capacity)
+{
+	memset(sp, 0, sizeof(*sp));
+	TAILQ_INIT(&sp->reads);
+	sp->zone_first = FMT_LOG_FIRST + log_pages;
+	sp->zone_blocks = zone_blocks;
+	sp->zone_words = (zone_blocks + WORD_BITS - 1) / WORD_BITS;
+	sp->zone_count = space_zone_count(zone_end, log_pages, zone_blocks);
+	sp->zone = calloc(sp->zone_count, sizeof(*sp->zone));
+	sp->map_bytes = sp->zone_count * sp->zone_words * sizeof(uint64_t);
+	sp->alloc = map_anonymous(sp->map_bytes);
+	sp->busy = map_anonymous(sp->map_bytes);
+	if (!sp->zone || !sp->alloc || !sp->busy || fifo_init(&sp->logged, held_capacity) ||
+	    fifo_init(&sp->checkpointed, held_capacity) ||
+	    fifo_init(&sp->reading, 4 * held_capacity)) {
+		space_fini(sp);
+		return -ENOMEM;
+	}
+	zone_layout(sp, zone_end);
+	return 0;
+}
+
+void space_fini(struct space *sp)
+{
+	free(sp->zone);
+	if (sp->alloc)
+		munmap(sp->alloc, sp->map_bytes);
+	if (sp->busy)
+		munmap(sp->busy, sp->map_bytes);
+	fifo_fini(&sp->logged);
+	fifo_fini(&sp->checkpointed);
+	fifo_fini(&sp->reading);
+	sp->zone = NULL;
+	sp->alloc = sp->busy = NULL;
+}
+
+int space_grow(struct space *sp, uint64_t zone_end)
+{
+	uint64_t zones =
+		space_zone_count(zone_end, sp->zone_first - FMT_LOG_FIRST, sp->zone_blocks);
+	uint64_t bytes = zones * sp->zone_words * sizeof(uint64_t);
+	struct space_zone *zone;
+	uint64_t *alloc, *busy;
+
+	zone = calloc(zones, sizeof(*zone));
+	alloc = map_anonymous(bytes);
+	busy = map_anonymous(bytes);
+	if (!zone || !alloc || !busy) {
+		free(zone);
+		if (alloc)
+			munmap(alloc, bytes);
+		if (busy)
+			munmap(busy, bytes);
+		return -ENOMEM;
+	}
+	memcpy(zone, sp->zone, sp->zone_count * sizeof(*zone));
+	memcpy(alloc, sp->alloc, sp->map_bytes);
+	memcpy(busy, sp->busy, sp->map_bytes);
+	free(sp->zone);
+	munmap(sp->alloc, sp->map_bytes);
+	munmap(sp->busy, sp->map_bytes);
+	sp->zone = zone;
+	sp->alloc = alloc;
+	sp->busy = busy;
+	sp->map_bytes = bytes;
+	sp->zone_count = zones;
+	zone_layout(sp, zone_end);
+	return 0;
+}
+
+/* ---- addressing ---- */
+
+struct where {
+	uint64_t zone;
+	uint64_t word;
+	uint64_t mask;
+};
+
+static struct where where_is(const struct space *sp, uint64_t index)
+{
+	uint64_t zone = index / sp->zone_blocks, bit = index % sp->zone_blocks;
+
+	return (struct where){ zone, zone * sp->zone_words + bit / WORD_BITS,
+			       1ull << bit % WORD_BITS };
+}
+
+bool space_valid(const struct space *sp, struct pblk p)
+{
+	uint64_t stride = sp->zone_blocks + FMT_ZONE_BITMAPS, zone, bit;
+
+	if (p.n < sp->zone_first)
+		return false;
+	zone = (p.n - sp->zone_first) / stride;
+	bit = (p.n - sp->zone_first) % stride;
+	return zone < sp->zone_count && bit >= FMT_ZONE_BITMAPS &&
+	       bit - FMT_ZONE_BITMAPS < sp->zone[zone].blocks;
+}
+
+uint64_t space_index(const struct space *sp, struct pblk p)
+{
+	uint64_t stride = sp->zone_blocks + FMT_ZONE_BITMAPS;
+	uint64_t rel = p.n - sp->zone_first;
+
+	assert(space_valid(sp, p));
+	return rel / stride * sp->zone_blocks + rel % stride - FMT_ZONE_BITMAPS;
+}
+
+struct pblk space_pblk(const struct space *sp, uint64_t index)
+{
+	uint64_t stride = sp->zone_blocks + FMT_ZONE_BITMAPS;
+
+	return (struct pblk){ sp->zone_first + index / sp->zone_blocks * stride + FMT_ZONE_BITMAPS +
+			      index % sp->zone_blocks };
+}
+
+struct pblk space_bitmap_pblk(const struct space *sp, uint64_t zone, unsigned copy)
+{
+	return (struct pblk){ sp->zone_first + zone * (sp->zone_blocks + FMT_ZONE_BITMAPS) + copy };
+}
+
+bool space_is_allocated(const struct space *sp, struct pblk p)
+{
+	struct where w = where_is(sp, space_index(sp, p));
+
+	return sp->alloc[w.word] & w.mask;
+}
+
+/* ---- bits ---- */
+
+static bool is_busy(const struct space *sp, uint64_t index)
+{
+	struct where w = where_is(sp, index);
+
+	return sp->busy[w.word] & w.mask;
+}
+
+static void set_busy(struct space *sp, uint64_t index)
+{
+	struct where w = where_is(sp, index);
+
+	assert(!(sp->busy[w.word] & w.mask));
+	sp->busy[w.word] |= w.mask;
+	sp->zone[w.zone].busy_count++;
+	sp->busy_count++;
+}
+
+static void set_candidate(struct space *sp, struct space_zone *zone, bool candidate)
+{
+	sp->candidates += (uint64_t)candidate - zone->candidate;
+	zone->candidate = candidate;
+}
+
+static void clear_busy(struct space *sp, uint64_t index)
+{
+	struct where w = where_is(sp, index);
+
+	assert(sp->busy[w.word] & w.mask);
+	assert(!(sp->alloc[w.word] & w.mask));
+	sp->busy[w.word] &= ~w.mask;
+	sp->zone[w.zone].busy_count--;
+	set_candidate(sp, &sp->zone[w.zone], true);
+	sp->busy_count--;
+}
+
+static void set_alloc(struct space *sp, uint64_t index)
+{
+	struct where w = where_is(sp, index);
+
+	assert(!(sp->alloc[w.word] & w.mask));
+	sp->alloc[w.word] |= w.mask;
+	sp->zone[w.zone].alloc_count++;
+	sp->zone[w.zone].dirty = true;
+	sp->alloc_count++;
+}
+
+/* False: it was not allocated, which only a damaged pool can say. */
+static bool clear_alloc(struct space *sp, uint64_t index)
+{
+	struct where w = where_is(sp, index);
+
+	if (!(sp->alloc[w.word] & w.mask)) {
+		sp->inconsistencies++;
+		return false;
+	}
+	sp->alloc[w.word] &= ~w.mask;
+	sp->zone[w.zone].alloc_count--;
+	sp->zone[w.zone].dirty = true;
+	sp->alloc_count--;
+	return true;
+}
+
+void space_publish(struct space *sp, struct pblk p)
+{
+	uint64_t index = space_index(sp, p);
+	struct where w = where_is(sp, index);
+
+	if (sp->replaying && !(sp->busy[w.word] & w.mask))
+		set_busy(sp, index);
+	assert(sp->busy[w.word] & w.mask);
+	set_alloc(sp, index);
+}
+
+void space_free_unpublished(struct space *sp, struct pblk p)
+{
+	clear_busy(sp, space_index(sp, p));
+}
+
+void space_free_logged(struct space *sp, struct pblk p, uint64_t log_seq)
+{
+	uint64_t index = space_index(sp, p);
+
+	if (clear_alloc(sp, index) && !sp->replaying)
+		fifo_push(&sp->logged, index, log_seq);
+}
+
+void space_free_at_checkpoint(struct space *sp, struct pblk p, uint64_t checkpoint)
+{
+	uint64_t index = space_index(sp, p);
+
+	if (clear_alloc(sp, index))
+		fifo_push(&sp->checkpointed, index, checkpoint);
+}
+
+bool space_mark(struct space *sp, struct pblk p)
+{
+	uint64_t index = space_index(sp, p);
+	struct where w = where_is(sp, index);
+
+	if (sp->alloc[w.word] & w.mask)
+		return false;
+	if (!(sp->busy[w.word] & w.mask))
+		set_busy(sp, index);
+	set_alloc(sp, index);
+	return true;
+}
+
+static uint64_t fifo_used(const struct space_fifo *f)
+{
+	return f->head - f->tail;
+}
+
+/* What leaves the two rings may have to wait for reads, so that ring needs room as well. */
+static uint64_t fifo_room(const struct space *sp, const struct space_fifo *f)
+{
+	uint64_t own = f->capacity - fifo_used(f);
+	uint64_t used =
+		fifo_used(&sp->logged) + fifo_used(&sp->checkpointed) + fifo_used(&sp->reading);
+	uint64_t behind = used < sp->reading.capacity ? sp->reading.capacity - used : 0;
+
+	return own < behind ? own : behind;
+}
+
+uint64_t space_room_logged(const struct space *sp)
+{
+	return fifo_room(sp, &sp->logged);
+}
+
+uint64_t space_room_checkpoint(const struct space *sp)
+{
+	return fifo_room(sp, &sp->checkpointed);
+}
+
+/* ---- release ---- */
+
+/* The oldest read still in flight began at this stamp; blocks freed before it began are safe. */
+static uint64_t oldest_read(const struct space *sp)
+{
+	const struct space_read *r = TAILQ_FIRST(&sp->reads);
+
+	return r ? r->stamp : UINT64_MAX;
+}
+
+static void release_read(struct space *sp)
+{
+	struct space_fifo *f = &sp->reading;
+	uint64_t oldest = oldest_read(sp);
+
+	while (f->tail != f->head && f->slot[f->tail % f->capacity].until < oldest)
+		clear_busy(sp, f->slot[f->tail++ % f->capacity].block);
+}
+
+static void release_fifo(struct space *sp, struct space_fifo *f, uint64_t until)
+{
+	while (f->tail != f->head && f->slot[f->tail % f->capacity].until <= until) {
+		uint64_t block = f->slot[f->tail++ % f->capacity].block;
+
+		if (TAILQ_EMPTY(&sp->reads))
+			clear_busy(sp, block);
+		else
+			fifo_push(&sp->reading, block, sp->read_stamp);
+	}
+}
+
+void space_flushed(struct space *sp, uint64_t log_seq)
+{
+	release_fifo(sp, &sp->logged, log_seq);
+}
+
+void space_checkpointed(struct space *sp, uint64_t checkpoint, uint64_t cut_seq)
+{
+	release_fifo(sp, &sp->logged, cut_seq);
+	release_fifo(sp, &sp->checkpointed, checkpoint);
+}
+
+/* After replay only what is allocated or waits for the closing checkpoint is busy. */
+void space_replayed(struct space *sp)
+{
+	struct space_fifo *f = &sp->checkpointed;
+
+	sp->busy_count = 0;
+	for (uint64_t z = 0; z < sp->zone_count; z++) {
+		memcpy(&sp->busy[z * sp->zone_words], &sp->alloc[z * sp->zone_words],
+		       sp->zone_words * sizeof(uint64_t));
+		sp->zone[z].busy_count = sp->zone[z].alloc_count;
+		sp->busy_count += sp->zone[z].alloc_count;
+	}
+	for (uint64_t i = f->tail; i != f->head; i++)
+		if (!is_busy(sp, f->slot[i % f->capacity].block))
+			set_busy(sp, f->slot[i % f->capacity].block);
+	sp->replaying = false;
+}
+
+void space_read_begin(struct space *sp, struct space_read *r)
+{
+	r->stamp = ++sp->read_stamp;
+	TAILQ_INSERT_TAIL(&sp->reads, r, link);
+}
+
+void space_read_end(struct space *sp, struct space_read *r)
+{
+	TAILQ_REMOVE(&sp->reads, r, link);
+	release_read(sp);
+}
+
+/* ---- search ---- */
+
+/* The first free block in zone `z` at or behind `bit`; zone->blocks if none. */
+static uint32_t zone_find_free(const struct space *sp, uint64_t z, uint32_t bit)
+{
+	const uint64_t *busy = &sp->busy[z * sp->zone_words];
+	uint32_t blocks = sp->zone[z].blocks;
+
+	while (bit < blocks) {
+		uint64_t word = ~busy[bit / WORD_BITS] >> bit % WORD_BITS;
+
+		if (word) {
+			bit += (uint32_t)__builtin_ctzll(word);
+			return bit < blocks ? bit : blocks;
+		}
+		bit = (bit / WORD_BITS + 1) * WORD_BITS;
+	}
+	return blocks;
+}
+
+static uint32_t zone_run_length(const struct space *sp, uint64_t z, uint32_t bit, uint64_t want)
+{
+	const uint64_t *busy = &sp->busy[z * sp->zone_words];
+	uint32_t end = sp->zone[z].blocks, at = bit;
+
+	if (want < end - bit)
+		end = bit + (uint32_t)want;
+	while (at < end) {
+		uint64_t word = busy[at / WORD_BITS] >> at % WORD_BITS;
+
+		if (word) {
+			at += (uint32_t)__builtin_ctzll(word);
+			break;
+		}
+		at = (at / WORD_BITS + 1) * WORD_BITS;
+	}
+	return (at < end ? at : end) - bit;
+}
+
+uint64_t space_take_run(struct space *sp, uint64_t want, bool metadata, struct pblk *ret_first)
+{
+	uint64_t *cursor = metadata ? &sp->cursor_meta : &sp->cursor_data;
+	uint64_t z = *cursor / sp->zone_blocks;
+	uint32_t bit = (uint32_t)(*cursor % sp->zone_blocks);
+
+	/* one more than the zones there are: the first is searched from its cursor only */
+	for (uint64_t tried = 0; tried <= sp->zone_count; tried++, z++, bit = 0) {
+		uint32_t found, length;
+
+		if (z >= sp->zone_count)
+			z = 0;
+		if (sp->zone[z].busy_count == sp->zone[z].blocks)
+			continue;
+		found = zone_find_free(sp, z, bit);
+		if (found >= sp->zone[z].blocks)
+			continue;
+		length = zone_run_length(sp, z, found, want);
+		assert(length > 0);
+		for (uint32_t i = 0; i < length; i++)
+			set_busy(sp, z * sp->zone_blocks + found + i);
+		*cursor = z * sp->zone_blocks + found + length;
+		*ret_first = space_pblk(sp, z * sp->zone_blocks + found);
+		return length;
+	}
+	return 0;
+}
+
+/* Goes once through the zones in which something was freed; a later free makes a zone a candidate
+ * again. */
+uint64_t space_withhold_free_run(struct space *sp, uint64_t min, uint64_t max,
+				 struct pblk *ret_first)
+{
+	for (uint64_t tried = 0; tried <= sp->zone_count; tried++) {
+		uint64_t z = sp->punch_zone;
+
+		if (sp->punch_bit == 0 && sp->zone[z].candidate)
+			set_candidate(sp, &sp->zone[z], false);
+		else if (sp->punch_bit == 0)
+			sp->punch_bit = sp->zone[z].blocks;
+		while ((sp->punch_bit = zone_find_free(sp, z, sp->punch_bit)) <
+		       sp->zone[z].blocks) {
+			uint32_t bit = sp->punch_bit;
+			uint32_t length = zone_run_length(sp, z, bit, max);
+
+			sp->punch_bit += length;
+			if (length < min)
+				continue;
+			for (uint32_t i = 0; i < length; i++)
+				set_busy(sp, z * sp->zone_blocks + bit + i);
+			*ret_first = space_pblk(sp, z * sp->zone_blocks + bit);
+			return length;
+		}
+		sp->punch_zone = z + 1 < sp->zone_count ? z + 1 : 0;
+		sp->punch_bit = 0;
+	}
+	return 0;
+}
+
+bool space_punch_pending(const struct space *sp)
+{
+	return sp->candidates || sp->punch_bit;
+}
+
+void space_release_run(struct space *sp, struct pblk first, uint64_t count)
+{
+	uint64_t index = space_index(sp, first);
+	struct space_zone *zone = &sp->zone[index / sp->zone_blocks];
+	bool candidate = zone->candidate;
+
+	for (uint64_t i = 0; i < count; i++)
+		clear_busy(sp, index + i);
+	set_candidate(sp, zone, candidate); /* giving back a punched run makes none */
+}
+
+/* ---- bitmap pages ---- */
+
+void space_encode_bitmap(const struct space *sp, uint64_t zone, const uint8_t pool_id[16],
+			 uint64_t generation, struct fmt_bitmap *page)
+{
+	memset(page, 0, sizeof(*page));
+	page->magic = le32_put(FMT_BM_MAGIC);
+	page->zone = le64_put(zone);
+	page->generation = le64_put(generation);
+	memcpy(page->pool_id, pool_id, sizeof(page->pool_id));
+	for (uint32_t w = 0; w < sp->zone_words; w++)
+		page->bits[w] = le64_put(sp->alloc[zone * sp->zone_words + w]);
+}
+
+void space_decode_bitmap(struct space *sp, uint64_t zone, const struct fmt_bitmap *page)
+{
+	for (uint32_t bit = 0; bit < sp->zone[zone].blocks; bit++)
+		if (le64_get(page->bits[bit / WORD_BITS]) >> bit % WORD_BITS & 1)
+			space_mark(sp, space_pblk(sp, zone * sp->zone_blocks + bit));
+	sp->zone[zone].dirty = false;
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Space: which blocks are allocated, which may be handed out, and since when.
+ *
+ * Two bits a block in memory.  ALLOC: referenced by what is published (a checkpoint writes these
+ * bits).  BUSY: must not be handed out: allocated, or on its way to be, or freed but not yet
+ * reusable.  ALLOC implies BUSY.  A freed block loses ALLOC at once and BUSY by the reuse table:
+ *
+ *   freed by                                   loses BUSY when
+ *   a logged overwrite or unmapping            the flush that covers the record has completed,
+ *   (space_free_logged)                        or a checkpoint whose cut is behind it is durable
+ *   replacing a node, reclaim                  the next checkpoint's superblock is durable
+ *   (space_free_at_checkpoint)
+ *   a write that was never published           at once
+ *   (space_free_unpublished)
+ *
+ * and in the first two rows not before every read that was in flight then has ended
+ * (space_read_begin, space_read_end).
+ *
+ * Thread: the pool's.  No call blocks; no allocation of memory behind space_init().
+ */
+#ifndef THIN_SPACE_H
+#define THIN_SPACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "thin/format.h"
+
+struct pblk {
+	uint64_t n;
+};
+
+/* A read that keeps freed blocks from being reused.  Belongs to the reader. */
+struct space_read {
+	TAILQ_ENTRY(space_read) link;
+	uint64_t stamp;
+};
+TAILQ_HEAD(space_reads, space_read);
+
+struct space_held {
+	uint64_t block; /* index into the bitmaps */
+	uint64_t until; /* log page, checkpoint number or read stamp */
+};
+
+/* A ring of held blocks in order of `until`. */
+struct space_fifo {
+	struct space_held *slot;
+	uint64_t capacity, head, tail; /* head - tail entries; indices modulo capacity */
+};
+
+struct space_zone {
+	uint32_t blocks;     /* data blocks in it */
+	uint32_t busy_count; /* of BUSY bits */
+	uint32_t alloc_count;
+	uint32_t crc, generation; /* of the valid copy; generation 0: never written, all free */
+	uint8_t copy;		  /* the valid copy of its page */
+	bool dirty;		  /* ALLOC differs from the valid copy */
+	bool damaged;		  /* its page could not be read: rebuilt from the trees */
+	bool candidate;		  /* something was freed since it was last punched */
+};
+
+struct space {
+	uint64_t zone_first; /* pblk of zone 0's first bitmap page */
+	uint32_t zone_blocks;
+	uint64_t zone_count;
+	struct space_zone *zone;
+	uint64_t *alloc, *busy; /* zone_words words a zone */
+	uint32_t zone_words;
+	uint64_t block_count, alloc_count, busy_count;
+	uint64_t cursor_data, cursor_meta; /* index where the search goes on */
+	struct space_fifo logged, checkpointed, reading;
+	struct space_reads reads;
+	uint64_t read_stamp;
+	uint64_t inconsistencies; /* blocks freed that were not allocated: damage */
+	bool replaying;		  /* frees only clear ALLOC; space_replayed() settles BUSY */
+	uint64_t map_bytes;
+	uint64_t punch_zone; /* where space_withhold_free_run() goes on */
+	uint32_t punch_bit;
+	uint64_t candidates; /* zones with that flag */
+};
+
+/* How many zones lie between the log ring and block `zone_end`. */
+uint64_t space_zone_count(uint64_t zone_end, uint64_t log_pages, uint32_t zone_blocks);
+
+/* -ENOMEM.  `held_capacity`: entries of each ring of held blocks. */
+int space_init(struct space *sp, uint64_t zone_end, uint64_t log_pages, uint32_t zone_blocks,
+	       uint64_t held_capacity);
+void space_fini(struct space *sp);
+/* The zones now end at block `zone_end`, which is not smaller than before; new blocks are free.
+ * -ENOMEM, nothing changed. */
+int space_grow(struct space *sp, uint64_t zone_end);
+
+bool space_valid(const struct space *sp, struct pblk p);
+bool space_is_allocated(const struct space *sp, struct pblk p);
+uint64_t space_index(const struct space *sp, struct pblk p);
+struct pblk space_pblk(const struct space *sp, uint64_t index);
+/* pblk of a zone's bitmap copy. */
+struct pblk space_bitmap_pblk(const struct space *sp, uint64_t zone, unsigned copy);
+
+/* Blocks that could be handed out now. */
+static inline uint64_t space_free_count(const struct space *sp)
+{
+	return sp->block_count - sp->busy_count;
+}
+
+/* Take up to `want` adjacent blocks (BUSY, not ALLOC); returns how many, 0: none are free. */
+uint64_t space_take_run(struct space *sp, uint64_t want, bool metadata, struct pblk *ret_first);
+void space_publish(struct space *sp, struct pblk p);
+void space_free_unpublished(struct space *sp, struct pblk p);
+void space_free_logged(struct space *sp, struct pblk p, uint64_t log_seq);
+void space_free_at_checkpoint(struct space *sp, struct pblk p, uint64_t checkpoint);
+/* Room in the rings of held blocks. */
+uint64_t space_room_logged(const struct space *sp);
+uint64_t space_room_checkpoint(const struct space *sp);
+
+void space_flushed(struct space *sp, uint64_t log_seq);
+void space_checkpointed(struct space *sp, uint64_t checkpoint, uint64_t cut_seq);
+void space_replayed(struct space *sp);
+
+void space_read_begin(struct space *sp, struct space_read *r);
+void space_read_end(struct space *sp, struct space_read *r);
+
+/* Bitmap page of a zone in its disk form; a bitmap's bits into memory. */
+void space_encode_bitmap(const struct space *sp, uint64_t zone, const uint8_t pool_id[16],
+			 uint64_t generation, struct fmt_bitmap *page);
+void space_decode_bitmap(struct space *sp, uint64_t zone, const struct fmt_bitmap *page);
+/* Set ALLOC and BUSY of one block (rebuilding from the trees).  False: it was set. */
+bool space_mark(struct space *sp, struct pblk p);
+
+/* Find a run of at least `min` free blocks in candidate zones, mark it BUSY; 0: none. */
+uint64_t space_withhold_free_run(struct space *sp, uint64_t min, uint64_t max,
+				 struct pblk *ret_first);
+bool space_punch_pending(const struct space *sp);
+void space_release_run(struct space *sp, struct pblk first, uint64_t count);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Superblocks: slots A and B, each in two copies.  Slot s lies in block s and in block
+ * size_blocks - 2 + s.  A checkpoint writes the slot that the last one did not, one copy after the
+ * other, so that a crash spoils at most one copy of one slot.
+ */
+#ifndef THIN_SUPER_H
+#define THIN_SUPER_H
+
+#include "thin/pool.h"
+
+struct super_found {
+	struct fmt_super sb; /* the newest valid one */
+	unsigned slot;
+	unsigned good_copies; /* of the four */
+	char bad[160];	      /* which copies could not be used, for a message; "" */
+};
+
+static inline struct pblk super_pblk(unsigned slot, unsigned copy, uint64_t size_blocks)
+{
+	return (struct pblk){ copy ? size_blocks - 2 + slot : slot };
+}
+
+/* Fill `sb` from the pool; the checkpoint's own fields are the caller's. */
+void super_encode(const struct thin_pool *pool, struct fmt_super *sb);
+void super_seal(struct fmt_super *sb);
+
+/*
+ * Read all copies and choose.  Blocking.  -EUCLEAN: no pool, or both copies of a slot are bad, or
+ * the device is shorter than the pool; -ENOTSUP: made by a newer version.
+ */
+int super_find(struct thin_dev *dev, struct super_found *ret_found, struct err *err);
+
+#endif

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Volumes as the library's users see them: names, handles, looking. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "thin/pool.h"
+
+/* Length of the UTF-8 sequence at `p`, 0 if it is not a valid one (RFC 3629). */
+static unsigned utf8_length(const unsigned char *p)
+{
+	unsigned n = *p >= 0xf0 ? 4 : *p >= 0xe0 ? 3 : 2;
+	uint32_t c = *p & (0xffu >> (n + 1));
+
+	if (*p < 0xc2 || *p > 0xf4)
+		return 0;
+	for (unsigned i = 1; i < n; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (p[i] & 0x3f);
+	}
+	if ((n == 3 && c < 0x800) || (n == 4 && (c < 0x10000 || c > 0x10ffff)) ||
+	    (c >= 0xd800 && c <= 0xdfff) || c < 0xa0) /* C1 controls */
+		return 0;
+	return n;
+}
+
+static bool plain(unsigned char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       c == '.' || c == '_' || c == '-';
+}
+
+int thin_name_check(const char *name, struct err *err)
+{
+	const unsigned char *p = (const unsigned char *)name;
+	size_t len = strlen(name);
+
+	if (len == 0 || len > THIN_NAME_MAX)
+		return err_set(err, -EINVAL, "a name has 1 to %u bytes, not %zu", THIN_NAME_MAX,
+			       len);
+	if (*p == '.' || *p == '-')
+		return err_set(err, -EINVAL, "name \"%s\": must not begin with '%c'", name, *p);
+	while (*p) {
+		unsigned n = plain(*p) ? 1 : *p >= 0x80 ? utf8_length(p) : 0;
+
+		if (!n)
+			return err_set(err, -EINVAL,
+				       "a name has letters, digits, '.', '_' and '-'; byte %zu is "
+				       "0x%02x",
+				       (size_t)(p - (const unsigned char *)name) + 1, *p);
+		p += n;
+	}
+	return 0;
+}
+
+static void fill_stat(const struct volume *v, struct thin_vol_stat *ret_stat)
+{
+	memset(ret_stat, 0, sizeof(*ret_stat));
+	ret_stat->id = v->id;
+	memcpy(ret_stat->name, v->name, sizeof(v->name));
+	ret_stat->size_bytes = v->size_bytes;
+	ret_stat->mapped_blocks = v->mapped_blocks;
+	ret_stat->reserved_blocks = v->reserved_blocks;
+	ret_stat->open_count = v->open_count;
+	ret_stat->created_s = v->created_s;
+}
+
+int thin_vol_next(const struct thin_pool *pool, const char *after, struct thin_vol_stat *ret_stat)
+{
+	const struct volume *v = volume_after(&pool->catalog, after && *after ? after : NULL);
+
+	if (!v)
+		return -ENOENT;
+	fill_stat(v, ret_stat);
+	return 0;
+}
+
+int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vol_stat *ret_stat)
+{
+	const struct volume *v = volume_by_name((struct catalog *)&pool->catalog, name);
+
+	if (!v)
+		return -ENOENT;
+	fill_stat(v, ret_stat);
+	return 0;
+}
+
+int thin_vol_open(struct thin_pool *pool, const char *name, struct thin_vol **ret_vol)
+{
+	struct volume *v = volume_by_name(&pool->catalog, name);
+	struct thin_vol *handle;
+
+	if (!v)
+		return -ENOENT;
+	handle = calloc(1, sizeof(*handle));
+	if (!handle)
+		return -ENOMEM;
+	handle->pool = pool;
+	handle->volume = v;
+	v->open_count++;
+	*ret_vol = handle;
+	return 0;
+}
+
+void thin_vol_close(struct thin_vol *vol)
+{
+	if (!vol)
+		return;
+	assert(vol->volume->open_count > 0);
+	vol->volume->open_count--;
+	free(vol);
+}
+
+uint64_t thin_vol_size_bytes(const struct thin_vol *vol)
+{
+	return vol->volume->size_bytes;
+}
+
+void thin_vol_stat(const struct thin_vol *vol, struct thin_vol_stat *ret_stat)
+{
+	fill_stat(vol->volume, ret_stat);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Walking a pool: see walk.h. */
+#include "thin/walk.h"
+
+#include <errno.h>
+
+#include "thin/catalog.h"
+#include "thin/pool.h"
+
+struct walk {
+	struct thin_pool *pool;
+	const struct walk_ops *ops;
+	struct volume *volume;
+	enum walk_what leaf_what; /* what a leaf's entries name */
+	uint64_t cursor;	  /* what lies in front of it is passed over */
+};
+
+static int visit(const struct walk *w, enum walk_what what, uint64_t base, struct ent e)
+{
+	struct walk_item item = { what, w->volume, { base }, e };
+
+	if (!(e.where & FMT_ENT_MAPPED))
+		item.what = WALK_RESERVED;
+	else if (!space_valid(&w->pool->space, ent_pblk(e)))
+		return w->ops->damaged(w->ops->user, &item, -EUCLEAN);
+	return w->ops->visit(w->ops->user, &item);
+}
+
+static int walk_slot(const struct walk *w, const struct fmt_entry *slot, unsigned level,
+		     uint64_t base)
+{
+	uint64_t span = level ? map_span(level - 1) : 1;
+	struct walk_item item = { WALK_NODE, w->volume, { base }, ent_get(slot) };
+	struct node *n;
+	int r = node_get(w->pool, item.e, level, NULL, &n);
+
+	if (r)
+		return w->ops->damaged(w->ops->user, &item, r);
+	n->pins++;
+	if (!(item.e.where & FMT_ENT_MEM))
+		r = visit(w, WALK_NODE, base, item.e);
+	for (unsigned i = 0; !r && i < FMT_NODE_ENTRIES; i++) {
+		const struct fmt_entry *e = &n->page->entry[i];
+		uint64_t first = base + i * span;
+
+		if (le64_get(e->where) == 0 || first + span <= w->cursor)
+			continue;
+		if (level)
+			r = walk_slot(w, e, level - 1, first);
+		else
+			r = visit(w, w->leaf_what, first, ent_get(e));
+	}
+	n->pins--;
+	return r;
+}
+
+static int walk_tree(const struct walk *w, const struct tree *tree)
+{
+	if (tree->height == 0 || le64_get(tree->root.where) == 0)
+		return 0;
+	return walk_slot(w, &tree->root, tree->height - 1, 0);
+}
+
+int walk_all(struct thin_pool *pool, const struct walk_ops *ops)
+{
+	struct walk w = { .pool = pool, .ops = ops, .leaf_what = WALK_RECORD };
+	const struct reclaim_item *it;
+	int r = walk_tree(&w, &pool->catalog.tree);
+
+	w.leaf_what = WALK_DATA;
+	for (w.volume = volume_after(&pool->catalog, NULL); !r && w.volume;
+	     w.volume = volume_after(&pool->catalog, w.volume->name))
+		r = walk_tree(&w, &w.volume->tree);
+	w.volume = NULL;
+	STAILQ_FOREACH (it, &pool->reclaim.work, link) {
+		if (r)
+			break;
+		w.cursor = it->cursor;
+		r = walk_tree(&w, &it->tree);
+	}
+	return r;
+}

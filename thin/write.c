@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Writing.
+ *
+ *	request -> range -> [merge of partial blocks] -> admission -> batch -> device
+ *	        -> publish: log record + map entry + old block freed -> answer
+ *
+ * A batch gathers blocks of all requests of a turn; their space is one allocation, written with
+ * few device writes.  A block's bytes are copied and checksummed 4 KiB at a time, while they are in
+ * the L1 cache; a whole block that lies aligned in the caller's buffer is not copied at all.
+ * All-zero blocks become holes.
+ *
+ * Why this is safe: nothing is recorded or published before its data is written; the old block
+ * stays untouched until the flush that covers the record; a crash in between leaves either the old
+ * content or, if the record's page and the data both arrived, the new one.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "thin/io.h"
+#include "thin/pool.h"
+
+static void publish_step(struct thin_pool *pool, struct task *task);
+
+/* ---- filling a batch ---- */
+
+static struct io_batch *batch_open(struct thin_pool *pool)
+{
+	struct io *io = &pool->io;
+	struct io_batch *b;
+
+	if (io->open && io->open->count == IO_BATCH_BLOCKS)
+		io_submit_batch(pool);
+	if (io->open)
+		return io->open;
+	b = STAILQ_FIRST(&io->batch_free);
+	if (!b)
+		return NULL;
+	STAILQ_REMOVE_HEAD(&io->batch_free, link);
+	b->count = b->data_count = b->buf_used = b->io_pending = b->published = 0;
+	b->admitted_nodes = 0;
+	b->res = 0;
+	b->task.step = publish_step;
+	io->open = b;
+	return b;
+}
+
+static bool all_zero(const uint8_t *p)
+{
+	uint64_t head;
+
+	memcpy(&head, p, sizeof(head));
+	return head == 0 && memcmp(p, p + 8, FMT_BLOCK - 8) == 0;
+}
+
+/* `keep`: the bytes stay as they are until the request is answered. */
+static void append(struct io_batch *b, struct req_state *rs, uint64_t v, const uint8_t *src,
+		   bool keep)
+{
+	struct io_batch_block *bb = &b->block[b->count++];
+
+	*bb = (struct io_batch_block){ .rs = rs, .vblk = v, .hole = !src || all_zero(src) };
+	rs->pending++;
+	if (bb->hole)
+		return;
+	if (!keep || (uintptr_t)src % FMT_BLOCK) {
+		uint8_t *copy = b->buf + (uint64_t)b->buf_used++ * FMT_BLOCK;
+
+		memcpy(copy, src, FMT_BLOCK);
+		src = copy;
+	}
+	bb->crc = pool_crc(src, FMT_BLOCK);
+	b->iov[b->data_count++] = (struct iovec){ (void *)(uintptr_t)src, FMT_BLOCK };
+	rs->pool->admitted_blocks++;
+}
+
+/* ---- admission of some blocks of one leaf ---- */
+
+/* When space is short, overwrites and provisioned blocks may go on where new data may not: whether
+ * all of [v, v + count) are such.  1, 0, -EAGAIN or damage. */
+static int all_owned(struct req_state *rs, struct vblk v, uint64_t count)
+{
+	struct node *leaf;
+	struct vblk next;
+	int r = map_leaf(rs->pool, &rs->req->vol->volume->tree, v, &rs->task, &leaf, &next);
+
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	for (uint64_t i = 0; i < count; i++)
+		if (!(ent_get(&leaf->page->entry[(v.n + i) % FMT_NODE_ENTRIES]).where &
+		      (FMT_ENT_MAPPED | FMT_ENT_RESERVED)))
+			return 0;
+	return 1;
+}
+
+static uint64_t path_nodes(const struct volume *vol)
+{
+	unsigned height = 1;
+
+	while (map_capacity(height) * FMT_BLOCK < vol->size_bytes)
+		height++;
+	return height + 1;
+}
+
+static int admit(struct req_state *rs, struct vblk v, uint64_t count)
+{
+	struct thin_pool *pool = rs->pool;
+	uint64_t nodes = path_nodes(rs->req->vol->volume);
+	uint64_t margin = pool->reserved_blocks + pool->block_margin;
+	int owned = 0, r;
+
+	if (!pool_space_for(pool, count + margin, nodes))
+		owned = all_owned(rs, v, count);
+	if (owned < 0)
+		return owned;
+	r = io_admit(rs, count, nodes, count, !owned);
+	if (r)
+		return r;
+	pool->admitted_nodes += nodes;
+	pool->io.open->admitted_nodes += nodes;
+	pool->journal.admitted_records += count;
+	map_prefetch(pool, &rs->req->vol->volume->tree, v);
+	return 0;
+}
+
+/* ---- partial blocks ---- */
+
+static void merge_release(struct req_state *rs)
+{
+	struct io *io = &rs->pool->io;
+
+	rs->merge->next_free = io->merge_free;
+	io->merge_free = rs->merge;
+	rs->merge = NULL;
+	pool_wake_stalled(rs->pool);
+}
+
+static void merge_read_done(struct dev_io *dio)
+{
+	struct io_merge *m = dio->user;
+	struct req_state *rs = m->rs;
+
+	space_read_end(&rs->pool->space, &m->read);
+	m->res = dio->res;
+	if (!m->res && pool_crc(m->buf, FMT_BLOCK) != m->crc) {
+		m->res = -EIO;
+		rs->req->bad_offset = m->vblk * FMT_BLOCK;
+		pool_damage(rs->pool, "volume \"%s\": offset %llu: checksum differs",
+			    rs->req->vol->volume->name, (unsigned long long)rs->req->bad_offset);
+	}
+	m->ready = true;
+	pool_wake_task(rs->pool, &rs->task);
+}
+
+static void merge_read(struct io_merge *m, struct ent e)
+{
+	struct thin_pool *pool = m->rs->pool;
+
+	m->crc = e.crc;
+	m->iov = (struct iovec){ m->buf, FMT_BLOCK };
+	m->io = (struct dev_io){ .op = DEV_READ,
+				 .offset = ent_pblk(e).n * FMT_BLOCK,
+				 .len = FMT_BLOCK,
+				 .iov = &m->iov,
+				 .iov_count = 1,
+				 .done = merge_read_done,
+				 .user = m };
+	space_read_begin(&pool->space, &m->read);
+	pool_submit_io(pool, &m->io);
+}
+
+/* Have the old content of block `v` in rs->merge: 0, -EAGAIN, or an error. */
+static int merge_begin(struct req_state *rs, struct vblk v)
+{
+	struct thin_pool *pool = rs->pool;
+	struct io_merge *m = pool->io.merge_free;
+	struct ent e = { 0 };
+	struct node *leaf;
+	struct vblk next;
+	int r;
+
+	if (rs->merge)
+		return rs->merge->ready ? rs->merge->res : -EAGAIN;
+	r = map_leaf(pool, &rs->req->vol->volume->tree, v, &rs->task, &leaf, &next);
+	if (r && r != -ENOENT)
+		return r;
+	if (r == 0)
+		e = ent_get(&leaf->page->entry[v.n % FMT_NODE_ENTRIES]);
+	if (!m) {
+		pool_stall(pool, &rs->task);
+		return -EAGAIN;
+	}
+	pool->io.merge_free = m->next_free;
+	m->rs = rs;
+	m->vblk = v.n;
+	m->res = 0;
+	m->ready = !(e.where & FMT_ENT_MAPPED);
+	rs->merge = m;
+	if (m->ready)
+		memset(m->buf, 0, FMT_BLOCK);
+	else
+		merge_read(m, e);
+	return m->ready ? 0 : -EAGAIN;
+}
+
+static int write_partial(struct req_state *rs, const uint8_t *data, uint64_t len)
+{
+	struct thin_pool *pool = rs->pool;
+	struct vblk v = { rs->pos / FMT_BLOCK };
+	uint64_t at = rs->pos % FMT_BLOCK;
+	struct io_batch *b;
+	int r;
+
+	if (len > FMT_BLOCK - at)
+		len = FMT_BLOCK - at;
+	r = merge_begin(rs, v);
+	if (r == -EAGAIN)
+		return r;
+	b = r ? NULL : batch_open(pool);
+	if (!r && !b) {
+		pool_stall(pool, &rs->task);
+		return -EAGAIN;
+	}
+	if (!r)
+		r = admit(rs, v, 1);
+	if (r == -EAGAIN)
+		return r;
+	if (!r) {
+		if (data)
+			memcpy(rs->merge->buf + at, data, len);
+		else
+			memset(rs->merge->buf + at, 0, len);
+		append(b, rs, v.n, rs->merge->buf, false);
+		rs->pos += len;
+	}
+	if (rs->merge)
+		merge_release(rs);
+	return r;
+}
+
+/* ---- whole blocks ---- */
+
+static int write_whole(struct req_state *rs, const uint8_t *data, uint64_t len)
+{
+	struct vblk v = { rs->pos / FMT_BLOCK };
+	uint64_t count = len / FMT_BLOCK, leaf_end = (v.n | (FMT_NODE_ENTRIES - 1)) + 1;
+	struct io_batch *b = batch_open(rs->pool);
+	int r;
+
+	if (!b) {
+		pool_stall(rs->pool, &rs->task);
+		return -EAGAIN;
+	}
+	if (count > leaf_end - v.n)
+		count = leaf_end - v.n;
+	if (count > IO_BATCH_BLOCKS - b->count)
+		count = IO_BATCH_BLOCKS - b->count;
+	r = admit(rs, v, count);
+	if (r)
+		return r;
+	for (uint64_t i = 0; i < count; i++)
+		append(b, rs, v.n + i, data ? data + i * FMT_BLOCK : NULL, true);
+	rs->pos += count * FMT_BLOCK;
+	return 0;
+}
+
+int write_some(struct req_state *rs, const uint8_t *data)
+{
+	const struct thin_req *req = rs->req;
+	uint64_t len = req->offset + req->len - rs->pos;
+	int r;
+
+	if (rs->pos % FMT_BLOCK || len < FMT_BLOCK)
+		r = write_partial(rs, data, len);
+	else
+		r = write_whole(rs, data, len);
+	return r == -EUCLEAN ? -EIO : r;
+}
+
+void write_step(struct thin_pool *pool, struct task *task)
+{
+	struct req_state *rs = TASK_OF(task, struct req_state, task);
+	const struct thin_req *req = rs->req;
+	int r = io_begin(rs);
+
+	if (r == -EAGAIN || (!r && !range_take(rs)))
+		return;
+	while (!r && rs->pos < req->offset + req->len)
+		r = write_some(rs, (const uint8_t *)req->buf + (rs->pos - req->offset));
+	if (r == -EAGAIN)
+		return;
+	if (r && !rs->res)
+		rs->res = r;
+	io_issued(rs);
+}
+
+/* ---- to the device ---- */
+
+static void batch_write_done(struct dev_io *dio)
+{
+	struct io_batch *b = dio->user;
+
+	if (dio->res)
+		b->res = dio->res;
+	if (--b->io_pending == 0)
+		pool_wake_task(b->pool, &b->task);
+}
+
+/* Join pieces that lie behind one another in memory; returns how many are left. */
+static int join_iov(struct iovec *iov, uint32_t count)
+{
+	int last = 0;
+
+	for (uint32_t i = 1; i < count; i++) {
+		if ((uint8_t *)iov[last].iov_base + iov[last].iov_len == iov[i].iov_base)
+			iov[last].iov_len += iov[i].iov_len;
+		else
+			iov[++last] = iov[i];
+	}
+	return last + 1;
+}
+
+/* Give the data blocks from the `first`th on their places: `count` of them, adjacent from `at`. */
+static uint32_t set_places(struct io_batch *b, uint32_t block, struct pblk at, uint64_t count)
+{
+	for (uint64_t n = 0; n < count; block++)
+		if (!b->block[block].hole)
+			b->block[block].at.n = at.n + n++;
+	return block;
+}
+
+void io_submit_batch(struct thin_pool *pool)
+{
+	struct io_batch *b = pool->io.open;
+	uint32_t done = 0, block = 0, runs = 0;
+
+	if (!b || !b->count)
+		return;
+	pool->io.open = NULL;
+	if (!b->data_count) {
+		pool_wake_task(pool, &b->task);
+		return;
+	}
+	pool->admitted_blocks -= b->data_count;
+	pool->stat.data_written_bytes += (uint64_t)b->data_count * FMT_BLOCK;
+	b->io_pending = b->data_count; /* more than the runs, until they are counted */
+	while (done < b->data_count) {
+		struct dev_io *io = &b->io[runs++];
+		struct pblk at = { 0 };
+		uint64_t n = space_take_run(&pool->space, b->data_count - done, false, &at);
+
+		assert(n > 0); /* admitted */
+		block = set_places(b, block, at, n);
+		*io = (struct dev_io){ .op = DEV_WRITE,
+				       .offset = at.n * FMT_BLOCK,
+				       .len = n * FMT_BLOCK,
+				       .iov = &b->iov[done],
+				       .iov_count = join_iov(&b->iov[done], (uint32_t)n),
+				       .done = batch_write_done,
+				       .user = b };
+		done += (uint32_t)n;
+	}
+	b->io_pending = runs;
+	for (uint32_t i = 0; i < runs; i++)
+		pool_submit_io(pool, &b->io[i]);
+}
+
+/* ---- publishing ---- */
+
+static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, struct node *leaf,
+			  struct ent e, unsigned type)
+{
+	struct volume *vol = bb->rs->req->vol->volume;
+	struct fmt_entry *slot = &leaf->page->entry[bb->vblk % FMT_NODE_ENTRIES];
+	uint64_t seq = journal_block(pool, type, vol->id, (struct vblk){ bb->vblk }, e);
+
+	map_clear_entry(pool, vol, slot, seq);
+	if (!(e.where & FMT_ENT_MAPPED))
+		return;
+	space_publish(&pool->space, bb->at);
+	*slot = ent_put(e);
+	vol->mapped_blocks++;
+	pool->data_blocks++;
+	pool->journal.bytes_unflushed += FMT_BLOCK;
+}
+
+static int publish_data(struct thin_pool *pool, struct io_batch *b, struct io_batch_block *bb)
+{
+	struct node *leaf;
+	int r = map_dirty_leaf(pool, &bb->rs->req->vol->volume->tree, (struct vblk){ bb->vblk },
+			       &b->task, &leaf);
+
+	if (r)
+		return r;
+	publish_entry(pool, bb, leaf,
+		      (struct ent){ FMT_ENT_MAPPED | bb->at.n, pool->generation, bb->crc },
+		      FMT_SLOT_BLOCK);
+	return 0;
+}
+
+/* Only a block that is mapped needs a record to become a hole. */
+static int publish_hole(struct thin_pool *pool, struct io_batch *b, struct io_batch_block *bb)
+{
+	struct tree *tree = &bb->rs->req->vol->volume->tree;
+	struct vblk v = { bb->vblk }, next;
+	struct node *leaf;
+	int r = map_leaf(pool, tree, v, &b->task, &leaf, &next);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r)
+		return r;
+	if (!(ent_get(&leaf->page->entry[v.n % FMT_NODE_ENTRIES]).where & FMT_ENT_MAPPED))
+		return 0;
+	r = map_dirty_leaf(pool, tree, v, &b->task, &leaf);
+	if (r)
+		return r;
+	publish_entry(pool, bb, leaf, (struct ent){ 0, pool->generation, 0 }, FMT_SLOT_HOLE);
+	return 0;
+}
+
+static int publish_block(struct thin_pool *pool, struct io_batch *b, struct io_batch_block *bb)
+{
+	int r;
+
+	if (b->res || pool->failed) {
+		r = b->res ? b->res : -EIO;
+	} else if (!journal_can_append(pool)) {
+		pool_stall(pool, &b->task);
+		return -EAGAIN;
+	} else {
+		r = bb->hole ? publish_hole(pool, b, bb) : publish_data(pool, b, bb);
+	}
+	if (r == -EAGAIN)
+		return r;
+	if (r && !bb->hole)
+		space_free_unpublished(&pool->space, bb->at);
+	io_part_over(bb->rs, r == -EUCLEAN ? -EIO : r);
+	return 0;
+}
+
+static void publish_step(struct thin_pool *pool, struct task *task)
+{
+	struct io_batch *b = TASK_OF(task, struct io_batch, task);
+
+	for (; b->published < b->count; b->published++)
+		if (publish_block(pool, b, &b->block[b->published]))
+			return;
+	pool->admitted_nodes -= b->admitted_nodes;
+	pool->journal.admitted_records -= b->count;
+	STAILQ_INSERT_HEAD(&pool->io.batch_free, b, link);
+	pool_wake_stalled(pool);
+}
