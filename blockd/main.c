@@ -77,7 +77,6 @@ static void app_stop(void *ctx)
 {
 	struct app *app = ctx;
 
-	log_info(NULL, "stopping");
 	app->stopping = true;
 	server_stop(app->daemon.server, BLOCKD_DRAIN_MS);
 	app_turn(app);

@@ -134,7 +134,8 @@ enum nat_set_id {
 	NAT_SET_SNAT6,
 	NAT_SET_MASQ_OUT, /* family . in . out */
 	NAT_SET_MASQ,	  /* family . in */
-	NAT_SET_HOST,	  /* in : verdict; its keys are all VLAN interfaces */
+	NAT_SET_VLANS,	  /* all VLAN interfaces */
+	NAT_SET_HOST,	  /* in : verdict */
 	NAT_SET_FROM,	  /* in : verdict for connections that leave the VLANs */
 	NAT_SET_TO,	  /* out : verdict for connections from outside */
 	NAT_SET_SAME,	  /* in . out, equal */
@@ -177,13 +178,17 @@ struct nat_elems {
 	size_t count, capacity;
 };
 
-/* Whether the constant part is there and as it should be; desired: always true and 0. */
+/*
+ * Elements of every set.  Of a desired state only those matter; an observed one also says whether
+ * the constant part is there and as it should be.
+ */
 struct nat_state {
 	struct nat_elems sets[NAT_SET_COUNT];
-	bool tables;	      /* observed: both tables are there */
-	bool skeleton;	      /* observed: sets, chains and rules are what we would make */
-	bool foreign_owner;   /* observed: another process owns a table of our name */
-	uint32_t table_flags; /* observed: of the inet table */
+	bool tables;	      /* at least one of our two tables is there */
+	bool skeleton;	      /* sets, chains and rules are what we would make */
+	bool foreign_owner;   /* set by whoever knows our port id: `owner` is somebody else */
+	uint32_t owner;	      /* port id of the owning socket, 0: none */
+	uint32_t table_flags; /* of both tables */
 	void *scratch;	      /* of nat_observe_*() */
 };
 
@@ -242,7 +247,7 @@ struct nat_op {
 	enum nat_op_kind kind;
 	enum nat_set_id set;
 	const struct nat_elem *before, *after; /* of observed and desired */
-	const struct nat_state *old;	       /* CREATE, DESTROY: what was there, for the undo */
+	const struct nat_state *old, *new;     /* CREATE, DESTROY: whole states; NULL: no tables */
 };
 
 /*

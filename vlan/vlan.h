@@ -181,8 +181,9 @@ struct vlan_link {
 	enum vlan_kind kind;
 	char alias[VLAN_ALIAS_MAX];
 	struct mac mac;
-	bool mac_any; /* desired: leave the MAC alone (used, not owned) */
-	uint32_t mtu; /* desired 0: leave it alone */
+	bool mac_any;	/* desired: leave the MAC alone (used, not owned) */
+	bool addr_only; /* desired: only addresses with our mark are ours here */
+	uint32_t mtu;	/* desired 0: leave it alone */
 	bool up;
 	char master[VLAN_NAME_MAX];
 	/* BRIDGE */
@@ -210,7 +211,8 @@ struct vlan_state {
 	enum vlan_backend backend; /* desired only */
 	struct vlan_link *links;
 	size_t link_count, link_capacity;
-	bool addr_proto; /* observed: what the kernel's dumps carry */
+	bool addr_proto; /* observed: IFA_PROTO tells whose an address is; set it from vlan_caps */
+	bool by_index;	 /* while a dump is being put together */
 };
 
 void vlan_state_clear(struct vlan_state *s) __attribute__((nonnull));
@@ -294,6 +296,12 @@ struct vlan_op {
 	const struct vlan_addr *addr;		/* ADDR_* */
 };
 
+struct vlan_names {
+	const char **names;
+	size_t count, capacity;
+};
+void vlan_names_clear(struct vlan_names *n) __attribute__((nonnull));
+
 /*
  * Append to `plan` what leads from observed to desired; nothing when they agree.  Both states must
  * outlive the plan.  `moving` (may be NULL) collects the names of ports that change bridge or VLAN,
@@ -301,11 +309,6 @@ struct vlan_op {
  * -EEXIST with a sentence when a foreign link has a name we need, -ENODEV when an interface to be
  * used is missing, -EBUSY when it already has a master that is not ours.  O(n log n).
  */
-struct vlan_names {
-	const char **names;
-	size_t count, capacity;
-};
-void vlan_names_clear(struct vlan_names *n) __attribute__((nonnull));
 int vlan_plan(const struct vlan_state *desired, const struct vlan_state *observed,
 	      struct plan *plan, struct vlan_names *moving, struct err *err)
 	__attribute__((nonnull(1, 2, 3), warn_unused_result));

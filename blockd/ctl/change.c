@@ -10,6 +10,7 @@
  * reaches the engine, whose own answer (-EBUSY, -EEXIST, -ENOENT) then decides.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +99,21 @@ static void op_failed(struct op *op, int res)
 	op_refuse(op, &err);
 }
 
+static void op_log(const struct op *op, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* "vol db1: <text>" */
+static void op_log(const struct op *op, const char *fmt, ...)
+{
+	char subject[THIN_NAME_MAX + 8], text[256];
+	va_list ap;
+
+	snprintf(subject, sizeof(subject), "vol %s", op->target.name);
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_info(subject, "%s", text);
+}
+
 /* ---- steps ---- */
 
 static void op_done(struct reactor_task *task, int res);
@@ -114,7 +130,7 @@ static void op_cut_done(struct reactor_task *task, int res)
 	struct op *op = task->user;
 
 	if (res > 0)
-		log_info("vol", "%s: %d connections closed by --force", op->target.name, res);
+		op_log(op, "%d connections closed by --force", res);
 	op->submit(op);
 }
 
@@ -248,8 +264,7 @@ static void create_answer(struct op *op)
 {
 	char size[UNITS_TEXT_MAX];
 
-	log_info("vol", "%s: made in %s, %s", op->target.name, op->target.pool->subject,
-		 size_format(op->size_bytes, size));
+	op_log(op, "made in %s, %s", op->target.pool->subject, size_format(op->size_bytes, size));
 	op_end(op, volume_reply(op));
 }
 
@@ -296,8 +311,7 @@ static void claim_answer(struct op *op)
 		     (op->target.stat.mapped_blocks == 0 && op->target.stat.reserved_blocks == 0);
 
 	if (op->create)
-		log_info("vol", "%s: made in %s for an import", op->target.name,
-			 op->target.pool->subject);
+		op_log(op, "made in %s for an import", op->target.pool->subject);
 	(void)json_object_set_new(result, "created", json_boolean(op->create));
 	(void)json_object_set_new(result, "empty", json_boolean(empty));
 	(void)json_object_set_new(result, "uris", target_uris(op->daemon, &op->target));
@@ -360,8 +374,8 @@ static void resize_answer(struct op *op)
 {
 	char size[UNITS_TEXT_MAX], old[UNITS_TEXT_MAX];
 
-	log_info("vol", "%s: resized from %s to %s", op->target.name,
-		 size_format(op->target.stat.size_bytes, old), size_format(op->size_bytes, size));
+	op_log(op, "resized from %s to %s", size_format(op->target.stat.size_bytes, old),
+	       size_format(op->size_bytes, size));
 	op_end(op, volume_reply(op));
 }
 
@@ -421,7 +435,7 @@ static void rename_submit(struct op *op)
 
 static void rename_answer(struct op *op)
 {
-	log_info("vol", "%s: renamed to %s", op->target.name, op->new_name);
+	op_log(op, "renamed to %s", op->new_name);
 	op_end(op, volume_reply(op));
 }
 
@@ -467,7 +481,7 @@ static void delete_submit(struct op *op)
 
 static void delete_answer(struct op *op)
 {
-	log_info("vol", "%s: removed from %s", op->target.name, op->target.pool->subject);
+	op_log(op, "removed from %s", op->target.pool->subject);
 	op_end(op, volume_reply(op));
 }
 

@@ -139,6 +139,40 @@ def _lo_up():
         fcntl.ioctl(s, 0x8914, array.array("B", flags))  # SIOCSIFFLAGS
 
 
+class Loop:
+    """A loop device on a file: `with Loop(path) as device`.  Autoclear: it goes with the last one
+    who has it open, this test at the latest, killed or not."""
+    GET_FREE, CONFIGURE, SET_CAPACITY, AUTOCLEAR = 0x4C82, 0x4C0A, 0x4C07, 4
+
+    def __init__(self, path):
+        try:
+            with open("/dev/loop-control", "rb") as control, open(path, "r+b") as backing:
+                for _ in range(10):  # another process may take the free one before us
+                    self.device = f"/dev/loop{fcntl.ioctl(control, self.GET_FREE)}"
+                    self.fd = os.open(self.device, os.O_RDWR | os.O_CLOEXEC)
+                    config = struct.pack("II40x12xI160x16x64x", backing.fileno(), 0, self.AUTOCLEAR)
+                    try:
+                        fcntl.ioctl(self.fd, self.CONFIGURE, config)
+                        return
+                    except OSError as e:
+                        os.close(self.fd)
+                        if e.errno != errno.EBUSY:
+                            raise
+        except OSError as e:
+            raise Skip(f"no loop device: {e}") from None
+        raise Skip("no loop device is free")
+
+    def resized(self):
+        """The file has another size: the device follows."""
+        fcntl.ioctl(self.fd, self.SET_CAPACITY)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.fd)
+
+
 def _skip(reason):
     print("skipped: " + reason)
     sys.exit(77)

@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* An engine in memory; see fake_thin.h. */
+#include "tests/lib/fake_thin.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define VOLS_MAX    64
+#define RUNNING_MAX 65536
+
+enum state { HOLE, PROVISIONED, DATA };
+
+struct fake_vol {
+	uint64_t id, size_bytes;
+	char name[THIN_NAME_MAX + 1];
+	uint8_t *bytes, *states; /* sparse mappings */
+	uint32_t open_count;
+};
+
+struct thin_vol {
+	struct fake_vol *vol;
+	uint32_t in_flight;
+};
+
+struct thin_pool {
+	uint64_t random;
+	struct fake_vol *vols[VOLS_MAX];
+	size_t vol_count;
+	uint64_t id_last;
+	struct thin_req *first, **last;
+	struct {
+		struct thin_req *req;
+		int res;
+	} running[RUNNING_MAX];
+	size_t running_count;
+	bool hold;
+	struct {
+		enum thin_op op;
+		int res;
+		unsigned count;
+	} fail;
+	struct fake_seen seen;
+};
+
+static uint64_t roll(struct thin_pool *pool)
+{
+	pool->random ^= pool->random << 13;
+	pool->random ^= pool->random >> 7;
+	pool->random ^= pool->random << 17;
+	return pool->random;
+}
+
+static uint8_t *sparse(uint64_t size)
+{
+	uint8_t *p = mmap(NULL, size + 4096, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	assert(p != MAP_FAILED);
+	return p;
+}
+
+struct thin_pool *fake_thin_new(uint64_t seed)
+{
+	struct thin_pool *pool = calloc(1, sizeof(*pool));
+
+	assert(pool);
+	pool->random = seed * 0x9e3779b97f4a7c15ull + 1;
+	pool->last = &pool->first;
+	return pool;
+}
+
+static void vol_free(struct fake_vol *vol)
+{
+	assert(!vol->open_count);
+	munmap(vol->bytes, vol->size_bytes + 4096);
+	munmap(vol->states, vol->size_bytes / THIN_BLOCK_SIZE + 4096);
+	free(vol);
+}
+
+void fake_thin_free(struct thin_pool *pool)
+{
+	assert(!pool->first && !pool->running_count);
+	while (pool->vol_count)
+		vol_free(pool->vols[--pool->vol_count]);
+	free(pool);
+}
+
+static int dev_poll(struct thin_dev *dev)
+{
+	return 0;
+}
+
+struct thin_dev *fake_thin_dev(void)
+{
+	static const struct thin_dev_ops ops = { .poll = dev_poll };
+	static struct thin_dev dev = { .ops = &ops, .name = "fake" };
+
+	return &dev;
+}
+
+static int find(const struct thin_pool *pool, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < pool->vol_count; i++)
+		if (!strcmp(pool->vols[i]->name, name))
+			return (int)i;
+	return -1;
+}
+
+void fake_thin_add(struct thin_pool *pool, const char *name, uint64_t size_bytes)
+{
+	struct fake_vol *vol = calloc(1, sizeof(*vol));
+
+	assert(vol && pool->vol_count < VOLS_MAX && find(pool, name) < 0);
+	vol->id = ++pool->id_last;
+	vol->size_bytes = size_bytes;
+	snprintf(vol->name, sizeof(vol->name), "%s", name);
+	vol->bytes = sparse(size_bytes);
+	vol->states = sparse(size_bytes / THIN_BLOCK_SIZE);
+	pool->vols[pool->vol_count++] = vol;
+}
+
+uint8_t *fake_thin_bytes(struct thin_pool *pool, const char *name)
+{
+	assert(find(pool, name) >= 0);
+	return pool->vols[find(pool, name)]->bytes;
+}
+
+const struct fake_seen *fake_thin_seen(const struct thin_pool *pool)
+{
+	return &pool->seen;
+}
+
+void fake_thin_fail(struct thin_pool *pool, enum thin_op op, int res, unsigned count)
+{
+	pool->fail.op = op;
+	pool->fail.res = res;
+	pool->fail.count = count;
+}
+
+void fake_thin_hold(struct thin_pool *pool, bool hold)
+{
+	pool->hold = hold;
+}
+
+/* ---- volumes ---- */
+
+static void fill_stat(const struct fake_vol *vol, struct thin_vol_stat *stat)
+{
+	*stat = (struct thin_vol_stat){ .id = vol->id, .size_bytes = vol->size_bytes };
+	snprintf(stat->name, sizeof(stat->name), "%s", vol->name);
+	stat->open_count = vol->open_count;
+}
+
+int thin_vol_next(const struct thin_pool *pool, const char *after, struct thin_vol_stat *ret_stat)
+{
+	const struct fake_vol *best = NULL;
+	size_t i;
+
+	for (i = 0; i < pool->vol_count; i++)
+		if ((!after || strcmp(pool->vols[i]->name, after) > 0) &&
+		    (!best || strcmp(pool->vols[i]->name, best->name) < 0))
+			best = pool->vols[i];
+	if (!best)
+		return -ENOENT;
+	fill_stat(best, ret_stat);
+	return 0;
+}
+
+int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vol_stat *ret_stat)
+{
+	int i = find(pool, name);
+
+	if (i < 0)
+		return -ENOENT;
+	fill_stat(pool->vols[i], ret_stat);
+	return 0;
+}
+
+int thin_vol_open(struct thin_pool *pool, const char *name, struct thin_vol **ret_vol)
+{
+	int i = find(pool, name);
+	struct thin_vol *vol;
+
+	if (i < 0)
+		return -ENOENT;
+	vol = calloc(1, sizeof(*vol));
+	assert(vol);
+	vol->vol = pool->vols[i];
+	vol->vol->open_count++;
+	*ret_vol = vol;
+	return 0;
+}
+
+void thin_vol_close(struct thin_vol *vol)
+{
+	if (!vol)
+		return;
+	assert(!vol->in_flight);
+	vol->vol->open_count--;
+	free(vol);
+}
+
+uint64_t thin_vol_size_bytes(const struct thin_vol *vol)
+{
+	return vol->vol->size_bytes;
+}
+
+void thin_vol_stat(const struct thin_vol *vol, struct thin_vol_stat *ret_stat)
+{
+	fill_stat(vol->vol, ret_stat);
+}
+
+void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_stat)
+{
+	*ret_stat = (struct thin_pool_stat){ .volume_count = pool->vol_count };
+}
+
+/* ---- requests ---- */
+
+static bool has_range(enum thin_op op)
+{
+	return op == THIN_READ || op == THIN_WRITE || op == THIN_ZERO || op == THIN_TRIM ||
+	       op == THIN_STATUS || op == THIN_CACHE;
+}
+
+void thin_submit(struct thin_pool *pool, struct thin_req *req)
+{
+	if (has_range(req->op)) {
+		uint64_t size = req->vol->vol->size_bytes;
+
+		assert(req->offset <= size && req->len <= size - req->offset);
+	}
+	if (req->op == THIN_READ)
+		assert(!(req->offset % THIN_BLOCK_SIZE) && !(req->len % THIN_BLOCK_SIZE) &&
+		       !((uintptr_t)req->buf % THIN_BLOCK_SIZE));
+	if (req->vol)
+		req->vol->in_flight++;
+	pool->seen.submitted++;
+	pool->seen.fua += !!(req->flags & THIN_FUA);
+	pool->seen.flushes += req->op == THIN_FLUSH;
+	pool->seen.last = *req;
+	req->next = NULL;
+	*pool->last = req;
+	pool->last = &req->next;
+}
+
+static void set_states(struct fake_vol *vol, uint64_t offset, uint64_t len, enum state state)
+{
+	if (len)
+		memset(vol->states + offset / THIN_BLOCK_SIZE, state,
+		       (offset + len - 1) / THIN_BLOCK_SIZE - offset / THIN_BLOCK_SIZE + 1);
+}
+
+static void do_hole(struct fake_vol *vol, uint64_t offset, uint64_t len, enum state state)
+{
+	uint64_t from = (offset + THIN_BLOCK_SIZE - 1) / THIN_BLOCK_SIZE;
+	uint64_t to = (offset + len) / THIN_BLOCK_SIZE, i;
+
+	for (i = from; i < to; i++) {
+		memset(vol->bytes + i * THIN_BLOCK_SIZE, 0, THIN_BLOCK_SIZE);
+		vol->states[i] = state;
+	}
+}
+
+static void do_status(struct fake_vol *vol, struct thin_req *req)
+{
+	static const uint32_t flags[] = {
+		[HOLE] = THIN_EXTENT_HOLE | THIN_EXTENT_ZERO,
+		[PROVISIONED] = THIN_EXTENT_ZERO,
+		[DATA] = 0,
+	};
+	uint64_t i = req->offset / THIN_BLOCK_SIZE;
+	uint64_t end = (req->offset + req->len + THIN_BLOCK_SIZE - 1) / THIN_BLOCK_SIZE;
+	struct thin_extent *e = NULL;
+
+	req->extent_count = 0;
+	for (; i < end; i++) {
+		if (!e || e->flags != flags[vol->states[i]]) {
+			if (req->extent_count == req->extent_max)
+				return;
+			e = &req->extents[req->extent_count++];
+			*e = (struct thin_extent){ .flags = flags[vol->states[i]] };
+		}
+		e->len_bytes += THIN_BLOCK_SIZE;
+	}
+}
+
+static int do_create(struct thin_pool *pool, const struct thin_req *req)
+{
+	if (find(pool, req->name) >= 0)
+		return -EEXIST;
+	fake_thin_add(pool, req->name, req->size_bytes);
+	return 0;
+}
+
+static int do_delete(struct thin_pool *pool, const struct thin_req *req)
+{
+	int i = find(pool, req->name);
+
+	if (i < 0)
+		return -ENOENT;
+	if (pool->vols[i]->open_count)
+		return -EBUSY;
+	vol_free(pool->vols[i]);
+	pool->vols[i] = pool->vols[--pool->vol_count];
+	return 0;
+}
+
+static int carry_out(struct thin_pool *pool, struct thin_req *req)
+{
+	struct fake_vol *vol = req->vol ? req->vol->vol : NULL;
+
+	if (pool->fail.count && pool->fail.op == req->op) {
+		pool->fail.count--;
+		return pool->fail.res;
+	}
+	switch (req->op) {
+	case THIN_READ:
+		memcpy(req->buf, vol->bytes + req->offset, req->len);
+		return 0;
+	case THIN_WRITE:
+		memcpy(vol->bytes + req->offset, req->buf, req->len);
+		set_states(vol, req->offset, req->len, DATA);
+		return 0;
+	case THIN_ZERO:
+		memset(vol->bytes + req->offset, 0, req->len);
+		do_hole(vol, req->offset, req->len, req->flags & THIN_NO_HOLE ? PROVISIONED : HOLE);
+		return 0;
+	case THIN_TRIM:
+		do_hole(vol, req->offset, req->len, HOLE);
+		return 0;
+	case THIN_STATUS:
+		do_status(vol, req);
+		return 0;
+	case THIN_FLUSH:
+	case THIN_CACHE:
+	case THIN_CHECKPOINT:
+		return 0;
+	case THIN_VOL_CREATE:
+		return do_create(pool, req);
+	case THIN_VOL_DELETE:
+		return do_delete(pool, req);
+	case THIN_VOL_RESIZE:
+	case THIN_VOL_RENAME:
+	case THIN_POOL_GROW:
+		return -ENOTSUP;
+	}
+	return -EINVAL;
+}
+
+static void answer_one(struct thin_pool *pool, size_t i)
+{
+	struct thin_req *req = pool->running[i].req;
+	int res = pool->running[i].res;
+
+	pool->running[i] = pool->running[--pool->running_count];
+	pool->seen.answered++;
+	if (req->vol)
+		req->vol->in_flight--;
+	req->done(req, res);
+}
+
+void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
+{
+	size_t answers;
+
+	if (pool->hold)
+		return;
+	while (pool->first && pool->running_count < RUNNING_MAX) {
+		struct thin_req *req = pool->first;
+
+		pool->first = req->next;
+		if (!pool->first)
+			pool->last = &pool->first;
+		pool->running[pool->running_count].req = req;
+		pool->running[pool->running_count++].res = carry_out(pool, req);
+	}
+	answers = pool->running_count ? 1 + roll(pool) % pool->running_count : 0;
+	while (answers-- && pool->running_count)
+		answer_one(pool, roll(pool) % pool->running_count);
+}
+
+uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
+{
+	return !pool->hold && (pool->first || pool->running_count) ? 0 : UINT64_MAX;
+}
+
+bool thin_pool_idle(const struct thin_pool *pool)
+{
+	return !pool->first && !pool->running_count;
+}
+
+void fake_thin_settle(struct thin_pool *pool)
+{
+	assert(!pool->hold);
+	while (!thin_pool_idle(pool))
+		thin_pool_run(pool, 0);
+}
