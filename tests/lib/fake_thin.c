@@ -229,6 +229,12 @@ static bool has_range(enum thin_op op)
 	       op == THIN_STATUS || op == THIN_CACHE;
 }
 
+/* The queue's link, in the part of the request that is the engine's. */
+static struct thin_req **link_of(struct thin_req *req)
+{
+	return (struct thin_req **)&req->priv[0];
+}
+
 void thin_submit(struct thin_pool *pool, struct thin_req *req)
 {
 	if (has_range(req->op)) {
@@ -245,9 +251,9 @@ void thin_submit(struct thin_pool *pool, struct thin_req *req)
 	pool->seen.fua += !!(req->flags & THIN_FUA);
 	pool->seen.flushes += req->op == THIN_FLUSH;
 	pool->seen.last = *req;
-	req->next = NULL;
+	*link_of(req) = NULL;
 	*pool->last = req;
-	pool->last = &req->next;
+	pool->last = link_of(req);
 }
 
 static void set_states(struct fake_vol *vol, uint64_t offset, uint64_t len, enum state state)
@@ -375,7 +381,7 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 	while (pool->first && pool->running_count < RUNNING_MAX) {
 		struct thin_req *req = pool->first;
 
-		pool->first = req->next;
+		pool->first = *link_of(req);
 		if (!pool->first)
 			pool->last = &pool->first;
 		pool->running[pool->running_count].req = req;
