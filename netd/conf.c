@@ -224,6 +224,8 @@ static const struct conf_key root_keys[] = {
 	{ "backend", CONF_WORD, .words = backend_words, .preset = "auto",
 	  .help = "how VLANs are made" },
 	{ "dnsmasq", CONF_PATH, .preset = "/usr/sbin/dnsmasq", .help = "server of DHCP, DNS, RA" },
+	{ "own_tables", CONF_BOOL, .preset = "true",
+	  .help = "keep others from writing to our nftables tables, where the kernel can" },
 	{ 0 },
 };
 

@@ -55,10 +55,11 @@ struct netd_conf_link {
 };
 
 struct netd_conf_host {
-	const struct netd_conf_link *links;
+	const struct netd_conf_link *links; /* sorted by name */
 	size_t link_count;
 	/* What the kernel can do; NULL (no root, no probe) skips those checks. */
 	const struct vlan_caps *caps;
+	bool missing_ok;   /* an interface that is not there is waited for, no error */
 	uint64_t mac_salt; /* see struct vlan_net */
 	/* 0 and the id, or -ENOENT; NULL: getpwnam(), getgrnam(). */
 	int (*find_user)(const char *name, uint32_t *ret_id);
@@ -68,6 +69,9 @@ struct netd_conf_host {
 void netd_conf_check_host(struct conf *c, const struct netd_conf_host *host)
 	__attribute__((nonnull));
 
+/* The interface of that name or NULL.  O(log n). */
+const struct netd_conf_link *netd_conf_find_link(const struct netd_conf_host *host,
+						 const char *name) __attribute__((nonnull));
 /* A user's or group's id from a name or a number; find NULL: getpwnam(), getgrnam(). -ENOENT. */
 int netd_conf_id(const char *name, int (*find)(const char *, uint32_t *), bool group,
 		 uint32_t *ret_id) __attribute__((nonnull(1, 4), warn_unused_result));

@@ -20,12 +20,15 @@
 	for (struct conf_section *s = conf_section_first(conf_root(c), kind); s;                   \
 	     s = conf_section_next(s, kind))
 
-static const struct netd_conf_link *find_link(const struct netd_conf_host *host, const char *name)
+static int link_compare(const void *name, const void *link)
 {
-	for (size_t i = 0; i < host->link_count; i++)
-		if (strcmp(host->links[i].name, name) == 0)
-			return &host->links[i];
-	return NULL;
+	return strcmp(name, ((const struct netd_conf_link *)link)->name);
+}
+
+const struct netd_conf_link *netd_conf_find_link(const struct netd_conf_host *host,
+						 const char *name)
+{
+	return bsearch(name, host->links, host->link_count, sizeof(*host->links), link_compare);
 }
 
 /* An interface that must be there already; NULL after an error that names the nearest one. */
@@ -33,10 +36,10 @@ static const struct netd_conf_link *demand_link(struct conf *c, const struct net
 						struct conf_section *s, const char *key,
 						const char *name)
 {
-	const struct netd_conf_link *l = find_link(host, name);
+	const struct netd_conf_link *l = netd_conf_find_link(host, name);
 	struct nearest near;
 
-	if (l)
+	if (l || host->missing_ok)
 		return l;
 	nearest_start(&near, name);
 	for (size_t i = 0; i < host->link_count; i++)

@@ -52,7 +52,16 @@ static void copy_name(char to[VLAN_NAME_MAX], const char *from)
 
 /* --- links ---------------------------------------------------------------------------------- */
 
-static int build_bridges(struct conf *c, struct netd_desired *d)
+/* An interface of somebody else that is waited for. */
+static bool is_missing(struct netd_desired *d, const struct netd_conf_host *host, const char *name)
+{
+	if (!host->missing_ok || netd_conf_find_link(host, name))
+		return false;
+	d->missing_count++;
+	return true;
+}
+
+static int build_bridges(struct conf *c, const struct netd_conf_host *host, struct netd_desired *d)
 {
 	struct vlan_bridge *v = take(d, count_of(c, "bridge"), sizeof(*v));
 	size_t n = 0;
@@ -62,7 +71,8 @@ static int build_bridges(struct conf *c, struct netd_desired *d)
 	FOR_EACH(s, c, "bridge")
 	{
 		copy_name(v[n].name, s->title);
-		copy_name(v[n].uplink, conf_text(s, "uplink"));
+		if (conf_text(s, "uplink") && !is_missing(d, host, conf_text(s, "uplink")))
+			copy_name(v[n].uplink, conf_text(s, "uplink"));
 		v[n++].mtu = (uint32_t)conf_number(s, "mtu");
 	}
 	d->vlan_net.bridges = v;
@@ -165,7 +175,8 @@ static int build_port(struct conf *c, const struct netd_conf_host *host, struct 
 	port->isolated = conf_flag(s, "isolated");
 	port->queues = (unsigned int)conf_number(s, "queues");
 	port->vnet_hdr = conf_flag(s, "vnet_hdr");
-	port->owner = (uid_t)-1;
+	/* a TAP with neither is anybody's who can open /dev/net/tun: root's then */
+	port->owner = conf_text(s, "group") ? (uid_t)-1 : 0;
 	port->group = (gid_t)-1;
 	if (conf_text(s, "owner") &&
 	    netd_conf_id(conf_text(s, "owner"), host->find_user, false, &id) == 0)
@@ -195,6 +206,8 @@ static int build_ports(struct conf *c, const struct netd_conf_host *host, struct
 		return -ENOMEM;
 	FOR_EACH(s, c, "port")
 	{
+		if (conf_flag(s, "existing") && is_missing(d, host, s->title))
+			continue;
 		r = build_port(c, host, d, s, &ports[n], &nat[n]);
 		if (r < 0)
 			return r;
@@ -339,14 +352,6 @@ static int build_policies(struct conf *c, struct netd_desired *d)
 
 /* --- pool addresses the uplink answers for ---------------------------------------------------- */
 
-static const struct netd_conf_link *find_link(const struct netd_conf_host *host, const char *name)
-{
-	for (size_t i = 0; i < host->link_count; i++)
-		if (strcmp(host->links[i].name, name) == 0)
-			return &host->links[i];
-	return NULL;
-}
-
 static bool in_subnet(const struct netd_conf_link *l, const struct addr *a)
 {
 	for (size_t i = 0; l && i < l->addr_count; i++)
@@ -392,7 +397,7 @@ static int build_extra(struct conf *c, const struct netd_conf_host *host, struct
 	{
 		const struct conf_value *pool = conf_value(s, "snat");
 		const char *to = conf_text(s, "to");
-		const struct netd_conf_link *l = find_link(host, to);
+		const struct netd_conf_link *l = netd_conf_find_link(host, to);
 		struct addr a;
 		bool more;
 
@@ -523,7 +528,7 @@ static int build_servers(struct conf *c, struct netd_desired *d)
 int netd_desired_build(struct conf *c, const struct netd_conf_host *host, struct netd_desired *ret,
 		       struct err *err)
 {
-	int r = build_bridges(c, ret);
+	int r = build_bridges(c, host, ret);
 
 	r = r < 0 ? r : build_vlans(c, ret);
 	r = r < 0 ? r : build_ports(c, host, ret);

@@ -19,6 +19,7 @@ struct netd_desired {
 	struct nat_state nat;
 	struct dnsmasq_net *servers; /* by VID */
 	size_t server_count;
+	size_t missing_count;	 /* interfaces left out because they are not there (missing_ok) */
 	bool forward4, forward6; /* some VLAN is a gateway of that family */
 	/* behind links and nat: */
 	struct vlan_net vlan_net;

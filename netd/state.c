@@ -524,14 +524,17 @@ int state_step_back(struct state *st, const char *who, const struct state_now *n
 	return state_switch(st, &next, err);
 }
 
-int state_forgive(struct state *st, struct err *err)
+int state_cancel(struct state *st, struct err *err)
 {
 	struct state next = *st;
 
-	if (!st->rejected[0])
-		return 0;
-	next.rejected[0] = '\0';
+	next.pending = (struct state_pending){ 0 };
 	return state_switch(st, &next, err);
+}
+
+int state_idle(const struct state *st, struct err *err)
+{
+	return st->pending.active ? refuse_busy(st, err) : 0;
 }
 
 /* --- texts ---------------------------------------------------------------------------------- */
@@ -602,14 +605,13 @@ int state_keep_sysctl(struct state *st, const char *path, const char *value, str
 	return r;
 }
 
-int state_forget_sysctls(struct state *st, struct err *err)
+int state_forget_sysctls(struct state *st, const char *prefix, struct err *err)
 {
-	size_t count = st->sysctl_count;
-	int r;
+	struct state next = *st;
 
-	st->sysctl_count = 0;
-	r = state_save(st, err);
-	if (r < 0)
-		st->sysctl_count = count;
-	return r;
+	next.sysctl_count = 0;
+	for (size_t i = 0; i < st->sysctl_count; i++)
+		if (strncmp(st->sysctls[i].path, prefix, strlen(prefix)) != 0)
+			next.sysctls[next.sysctl_count++] = st->sysctls[i];
+	return next.sysctl_count == st->sysctl_count ? 0 : state_switch(st, &next, err);
 }

@@ -112,16 +112,18 @@ int state_commit(struct state *st, const char *text, const char *own, struct err
 int state_reject(struct state *st, const struct state_now *now, struct err *err)
 	__attribute__((nonnull(1, 2), warn_unused_result));
 
+/* The running trial's configuration did not reach the kernel: forget it, reject nothing. */
+int state_cancel(struct state *st, struct err *err) __attribute__((nonnull(1), warn_unused_result));
+/* 0, or -EBUSY with who and when while a trial runs. */
+int state_idle(const struct state *st, struct err *err)
+	__attribute__((nonnull(1), warn_unused_result));
+
 /*
  * Go back one confirmed configuration: previous becomes confirmed, confirmed becomes rejected.
  * -ENOENT when there is none, -EBUSY while a trial runs.
  */
 int state_step_back(struct state *st, const char *who, const struct state_now *now, struct err *err)
 	__attribute__((nonnull(1, 2, 3), warn_unused_result));
-
-/* An apply of the rejected configuration that somebody asked for lifts the rejection. */
-int state_forgive(struct state *st, struct err *err)
-	__attribute__((nonnull(1), warn_unused_result));
 
 /* The canonical text of a role's hash; the caller frees. */
 int state_load_config(const struct state *st, const char *hash, char **ret_text, struct err *err)
@@ -137,11 +139,12 @@ int state_write_own(struct state *st, const char *text, struct err *err)
 
 /*
  * Remember what a kernel setting was before netd first changed it; a second call for the same path
- * keeps the first value.  state_forget_sysctls() after they were put back.
+ * keeps the first value.  state_forget_sysctls() after those below `prefix` ("net/ipv6/") were put
+ * back.
  */
 int state_keep_sysctl(struct state *st, const char *path, const char *value, struct err *err)
 	__attribute__((nonnull(1, 2, 3), warn_unused_result));
-int state_forget_sysctls(struct state *st, struct err *err)
-	__attribute__((nonnull(1), warn_unused_result));
+int state_forget_sysctls(struct state *st, const char *prefix, struct err *err)
+	__attribute__((nonnull(1, 2), warn_unused_result));
 
 #endif

@@ -60,10 +60,10 @@ static void check_all(struct conf *c, bool aware)
 				       prefix_of("fe80::1/64") };
 	const struct prefix eth2[] = { prefix_of("fe80::2/64") };
 	const struct netd_conf_link links[] = {
-		{ .name = "lo", .loopback = true, .addrs = lo, .addr_count = 1 },
 		{ .name = "eth0", .addrs = eth0, .addr_count = 3 },
 		{ .name = "eth1" },
 		{ .name = "eth2", .addrs = eth2, .addr_count = 1 },
+		{ .name = "lo", .loopback = true, .addrs = lo, .addr_count = 1 },
 		{ .name = "old.5", .ours = true },
 	};
 	const struct vlan_caps caps = {

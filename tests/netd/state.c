@@ -145,9 +145,6 @@ static void rejected_does_not_return_from_the_files(void **p)
 	assert_int_equal(state_choose(st, hash_of(B), &T0), STATE_RUN_CONFIRMED);
 	/* an edit makes it another configuration, which is run */
 	assert_int_equal(state_choose(st, hash_of(C), &T0), STATE_RUN_FILES);
-	assert_int_equal(state_forgive(st, NULL), 0);
-	st = reopen(st);
-	assert_int_equal(state_choose(st, hash_of(B), &T0), STATE_RUN_FILES);
 	*p = st;
 }
 
@@ -238,6 +235,21 @@ static void applying_the_rejected_lifts_the_rejection(void **p)
 	assert_string_equal(st->rejected, "");
 }
 
+static void cancel_rejects_nothing(void **p)
+{
+	struct state *st = *p;
+
+	assert_int_equal(state_commit(st, A, "", NULL), 0);
+	assert_int_equal(state_begin(st, B, "", "alice", 5000, &T0, NULL), 0);
+	assert_int_equal(state_idle(st, NULL), -EBUSY);
+	assert_int_equal(state_cancel(st, NULL), 0);
+	st = reopen(st);
+	assert_int_equal(state_idle(st, NULL), 0);
+	assert_string_equal(st->rejected, "");
+	assert_string_equal(st->confirmed, hash_of(A));
+	*p = st;
+}
+
 static void unnamed_texts_are_removed(void **p)
 {
 	struct state *st = *p;
@@ -317,12 +329,14 @@ static void first_sysctl_value_is_kept(void **p)
 
 	assert_int_equal(state_keep_sysctl(st, "net/ipv4/ip_forward", "0", NULL), 0);
 	assert_int_equal(state_keep_sysctl(st, "net/ipv4/ip_forward", "1", NULL), 0);
+	assert_int_equal(state_keep_sysctl(st, "net/ipv6/conf/all/forwarding", "0", NULL), 0);
+	st = reopen(st);
+	assert_int_equal(st->sysctl_count, 2);
+	assert_string_equal(st->sysctls[0].value, "0");
+	assert_int_equal(state_forget_sysctls(st, "net/ipv4/", NULL), 0);
 	st = reopen(st);
 	assert_int_equal(st->sysctl_count, 1);
-	assert_string_equal(st->sysctls[0].value, "0");
-	assert_int_equal(state_forget_sysctls(st, NULL), 0);
-	st = reopen(st);
-	assert_int_equal(st->sysctl_count, 0);
+	assert_string_equal(st->sysctls[0].path, "net/ipv6/conf/all/forwarding");
 	*p = st;
 }
 
@@ -344,6 +358,7 @@ int main(void)
 		T(step_back_takes_the_previous_once),
 		T(same_config_again_keeps_previous),
 		T(applying_the_rejected_lifts_the_rejection),
+		T(cancel_rejects_nothing),
 		T(unnamed_texts_are_removed),
 		T(damage_is_an_error_with_the_file),
 		T(damaged_text_is_not_run),
