@@ -24,6 +24,7 @@
 #define ORDER_MAX   8
 #define ORDER_COUNT (ORDER_MAX + 1)
 #define SHARE	    4 /* an account may hold 1/SHARE of what is free besides */
+#define RESERVE	    4 /* 1/RESERVE of the pool is for small holders */
 
 static_assert(BUFPOOL_PAGE << ORDER_MAX == BUFPOOL_BUF_MAX, "orders");
 
@@ -135,10 +136,14 @@ static bool within_share(const struct bufpool *pool, const struct bufpool_accoun
 			 size_t bytes)
 {
 	uint64_t unused = pool->size_bytes - pool->used_bytes;
+	uint64_t held = account->held_bytes + bytes;
 
-	if (!account->held_bytes)
-		return true;
-	return bytes <= unused && (account->held_bytes + bytes) * SHARE <= unused - bytes;
+	if (bytes > unused)
+		return false;
+	unused -= bytes;
+	if (unused < pool->size_bytes / RESERVE)
+		return held <= BUFPOOL_ALWAYS;
+	return !account->held_bytes || held * SHARE <= unused;
 }
 
 void *bufpool_get(struct bufpool *pool, struct bufpool_account *account, size_t len)

@@ -7,8 +7,10 @@
  *
  * Fairness (dynamic thresholds, Choudhury and Hahne 1998): an account may hold at most a quarter
  * of what is still free besides, so that whoever comes later finds some too: one connection alone
- * gets a fifth of all, and none can take everything.  An account that holds nothing is only
- * bounded by what there is.
+ * gets a fifth of all.  The last quarter of the pool is given out only to accounts that hold no
+ * more than BUFPOOL_ALWAYS with it, so that many who sit on what they have (a client that does not
+ * read, half a payload) can slow the others down but not stop them: with 64 MiB it is enough for
+ * 256 connections.
  *
  * One thread.  Nothing here allocates after bufpool_new().
  */
@@ -22,7 +24,8 @@
 #include "common/base/err.h"
 
 #define BUFPOOL_PAGE	 4096u
-#define BUFPOOL_BUF_MAX	 (1u << 20) /* the largest buffer */
+#define BUFPOOL_BUF_MAX	 (1u << 20)  /* the largest buffer */
+#define BUFPOOL_ALWAYS	 (64u << 10) /* what each account can count on */
 #define BUFPOOL_SIZE_MIN (8ull << 20)
 #define BUFPOOL_SIZE_MAX (64ull << 30)
 

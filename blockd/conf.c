@@ -278,9 +278,10 @@ static void check_pool(struct conf *tree, const struct blockd_conf *conf,
 			      conf_text(s, "journal"));
 	for (const struct blockd_conf_pool *o = conf->pools; o < pool; o++)
 		if (pool->path && o->path && same_file(o->path, pool->path))
-			conf_error_at(tree, s, "path",
-				      "found \"%s\", expected another: pool \"%s\" (line %u) has it",
-				      pool->path, o->name, o->section->pos.line);
+			conf_error_at(
+				tree, s, "path",
+				"found \"%s\", expected another: pool \"%s\" (line %u) has it",
+				pool->path, o->name, o->section->pos.line);
 }
 
 static void check_volume(struct conf *tree, const struct blockd_conf *conf,

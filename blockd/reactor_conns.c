@@ -274,10 +274,20 @@ bool reactor_conns_busy(const struct reactor *r)
 	return !TAILQ_EMPTY(&r->turn);
 }
 
+/* Someone waits for memory who does not sit on some himself. */
+static bool is_pressed(const struct reactor *r)
+{
+	const struct session *s;
+
+	TAILQ_FOREACH (s, &r->hungry, hungry)
+		if (!transmit_client_holds_memory(s->transmit) && !transmit_in_flight(s->transmit))
+			return true;
+	return false;
+}
+
 void reactor_conns_tick(struct reactor *r)
 {
-	bool pressure = !TAILQ_EMPTY(&r->hungry) &&
-			bufpool_used_bytes(r->bufs) >= bufpool_size_bytes(r->bufs) / 4 * 3;
+	bool pressure = is_pressed(r);
 	bool overdue = r->draining && r->now_ms >= r->drain_until_ms;
 	struct session *s;
 

@@ -25,6 +25,7 @@
  * - A simple reply is one run of bytes with its error in front.  A READ that fits a piece is
  *   answered after its end is known; a larger one has the connection for itself (ALONE), goes
  *   piece by piece in order, and an error after the header has left breaks the connection.
+ *   The same way is taken when memory is too short for it whole.
  *
  * Receiving: small requests come many at once into `rx` and payloads are copied from there into
  * aligned buffers.  What is missing of a payload is received in place; after a large WRITE only a
@@ -301,8 +302,13 @@ static bool step_issue(struct transmit *t)
 		issued = issue_status(t);
 	else
 		issued = issue_plain(t);
-	if (issued)
+	if (issued) {
 		current_done(t);
+	} else if (t->wants_memory && !t->structured &&
+		   t->current->offset % THIN_BLOCK_SIZE + t->current->len > PIECE_SPLIT) {
+		t->phase = RX_ALONE; /* in smaller pieces, which only so can be */
+		return true;
+	}
 	return issued;
 }
 

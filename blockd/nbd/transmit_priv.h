@@ -8,7 +8,7 @@
 
 #define PIECE_MAX    (TRANSMIT_REQUEST_MAX + 32) /* a few large requests have many at once */
 #define PIECE_BYTES  BUFPOOL_BUF_MAX		 /* of a payload, at most */
-#define PIECE_SPLIT  (64u << 10)		 /* pieces get no smaller when memory is short */
+#define PIECE_SPLIT  BUFPOOL_ALWAYS		 /* when memory is short; can always be had */
 #define STATUS_BYTES (16u << 10)		 /* extents of one BLOCK_STATUS */
 #define HEADER_MAX   sizeof(struct nbd_chunk_error_offset)
 #define RX_SIZE	     (34u * 4096u) /* a batch of 32 WRITEs of 4 KiB, in one go */
