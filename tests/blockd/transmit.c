@@ -183,6 +183,15 @@ static uint8_t pattern(uint64_t i)
 	return (uint8_t)(i * 131 + (i >> 9) * 7 + 3);
 }
 
+static void assert_pattern(const uint8_t *bytes, uint64_t offset, uint64_t len)
+{
+	uint64_t i;
+
+	for (i = 0; i < len && bytes[i] == pattern(offset + i); i++)
+		;
+	assert_int_equal(i, len);
+}
+
 static void write_pattern(struct rig *rig, unsigned flags, uint64_t cookie, uint64_t offset,
 			  uint32_t len)
 {
@@ -283,7 +292,7 @@ static void expect_read_structured(struct rig *rig, uint64_t cookie, uint64_t of
 {
 	uint8_t *seen = calloc(1, len);
 	unsigned chunks = 0;
-	uint32_t i, total = 0;
+	uint32_t i, total = 0, twice = 0;
 	struct got_chunk got;
 
 	do {
@@ -296,26 +305,23 @@ static void expect_read_structured(struct rig *rig, uint64_t cookie, uint64_t of
 		at = cursor_be64(&got.payload);
 		assert_true(at >= offset && at - offset <= len &&
 			    cursor_left(&got.payload) <= len - (at - offset));
-		for (i = 0; i < cursor_left(&got.payload); i++) {
-			assert_int_equal(got.payload.at[i], pattern(at + i));
-			assert_int_equal(seen[at - offset + i]++, 0); /* no overlap */
-			total++;
-		}
+		assert_pattern(got.payload.at, at, cursor_left(&got.payload));
+		for (i = 0; i < cursor_left(&got.payload); i++)
+			twice += seen[at - offset + i]++;
+		total += i;
 		chunks++;
 	} while (!(got.flags & NBD_REPLY_FLAG_DONE));
 	assert_int_equal(total, len);
+	assert_int_equal(twice, 0); /* no overlap */
 	assert_true(chunks <= chunk_max);
 	free(seen);
 }
 
 static void expect_read_simple(struct rig *rig, uint64_t cookie, uint64_t offset, uint32_t len)
 {
-	uint32_t i;
-
 	expect_simple(rig, cookie, 0);
 	assert_true(rig->out_len - rig->out_at >= len);
-	for (i = 0; i < len; i++)
-		assert_int_equal(rig->out[rig->out_at + i], pattern(offset + i));
+	assert_pattern(rig->out + rig->out_at, offset, len);
 	rig->out_at += len;
 }
 
@@ -330,10 +336,7 @@ static void fill_pattern(struct rig *rig)
 
 static void assert_volume(struct rig *rig, uint64_t offset, uint64_t len)
 {
-	uint64_t i;
-
-	for (i = offset; i < offset + len; i++)
-		assert_int_equal(fake_thin_bytes(rig->pool, "demo")[i], pattern(i));
+	assert_pattern(fake_thin_bytes(rig->pool, "demo") + offset, offset, len);
 }
 
 /* ---- data ---- */
