@@ -101,9 +101,12 @@ static void put_field(struct text *t, enum nat_field f, const uint8_t *p)
 	}
 }
 
-/* Fields joined by " . "; with `end` each as first-last where they differ. */
+/*
+ * Fields joined by " . "; with `end` each as first-last where they differ, or (`always`, because
+ * nft takes no single address for a range in a map's data) in any case.
+ */
 static void put_fields(struct text *t, const enum nat_field *fields, const uint8_t *p,
-		       const uint8_t *end)
+		       const uint8_t *end, bool always)
 {
 	for (size_t i = 0; i < NAT_FIELDS_MAX && fields[i] != NAT_FIELD_END; i++) {
 		size_t len = nat_field_info[fields[i]].len_bytes;
@@ -111,7 +114,7 @@ static void put_fields(struct text *t, const enum nat_field *fields, const uint8
 		if (i)
 			put(t, " . ");
 		put_field(t, fields[i], p);
-		if (end && memcmp(p, end, len)) {
+		if (end && (always || memcmp(p, end, len))) {
 			put(t, "-");
 			put_field(t, fields[i], end);
 		}
@@ -145,7 +148,7 @@ char *nat_elem_format(enum nat_set_id set, const struct nat_elem *e, char *buf, 
 	struct text t = { buf, 0, size };
 
 	buf[0] = '\0';
-	put_fields(&t, info->key, e->key, info->interval ? e->key_end : NULL);
+	put_fields(&t, info->key, e->key, info->interval ? e->key_end : NULL, false);
 	if (!nat_set_is_map(set))
 		return buf;
 	put(&t, " : ");
@@ -154,7 +157,7 @@ char *nat_elem_format(enum nat_set_id set, const struct nat_elem *e, char *buf, 
 		return buf;
 	}
 	put_fields(&t, info->data, e->data,
-		   info->data_interval ? e->data + nat_data_len(set) / 2 : NULL);
+		   info->data_interval ? e->data + nat_data_len(set) / 2 : NULL, true);
 	return buf;
 }
 
