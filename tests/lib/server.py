@@ -103,12 +103,14 @@ class Server:
         check(status == 0, f"server stopped with status {status}")
 
     def log(self):
+        if not os.path.exists(self.log_path):
+            return ""
         with open(self.log_path, errors="replace") as f:
             return f.read()
 
     def show_log(self):
         print("--- the server's log, its end:")
-        print("\n".join(self.log().splitlines()[-40:]))
+        print("\n".join(self.log().splitlines()[-120:]))
 
     def proc_status(self, field):
         """A field of /proc/PID/status, numbers in kB."""
