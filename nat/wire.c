@@ -302,13 +302,17 @@ static int put_state(struct nlbuf *b, const struct nat_state *s, uint32_t table_
 	return r;
 }
 
-/* Replace whatever is there: add makes a missing table, so that delete cannot fail. */
-static int put_whole(struct nlbuf *b, const struct nat_state *s, uint32_t table_flags)
+/*
+ * Replace whatever is there: add makes a missing table, so that delete cannot fail.  An add with
+ * other flags than those of an existing table would be a change of flags, which is refused.
+ */
+static int put_whole(struct nlbuf *b, uint32_t existing_flags, const struct nat_state *s,
+		     uint32_t table_flags)
 {
 	int r = 0;
 
 	for (int f = 0; f < NAT_FAMILY_COUNT && !r; f++) {
-		r = put_table(b, (enum nat_family)f, NAT_TABLE, table_flags);
+		r = put_table(b, (enum nat_family)f, NAT_TABLE, existing_flags);
 		if (!r)
 			r = delete_table(b, (enum nat_family)f, NAT_TABLE);
 	}
@@ -327,7 +331,8 @@ static int put_op(struct packer *p, const struct nat_op *op, bool undo, uint32_t
 	case NAT_OP_CREATE:
 	case NAT_OP_DESTROY:
 		pack_flush(p);
-		return put_whole(p->b, undo ? op->old : op->new, table_flags);
+		return put_whole(p->b, !undo && op->old ? op->old->table_flags : table_flags,
+				 undo ? op->old : op->new, table_flags);
 	case NAT_OP_ELEM_ADD:
 	case NAT_OP_ELEM_DEL:
 	case NAT_OP_ELEM_SET:

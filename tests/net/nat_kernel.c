@@ -166,7 +166,8 @@ static void text_says_the_same(void **state)
 	/* the inet table, of which nft can say every rule: also rule by rule */
 	f.q.table_flags = 0;
 	apply(&want);
-	sh("nft delete table inet ashlar; sed '/^table bridge/,$d' /mnt/ashlar-test.nft | nft -f -");
+	sh("nft delete table inet ashlar; sed '/^table bridge/,$d' /mnt/ashlar-test.nft | nft -f "
+	   "-");
 	must(observe_nat(f.nl, &seen, &err), &err);
 	assert_true(seen.skeleton);
 	nat_state_clear(&seen);
