@@ -88,13 +88,20 @@ static bool app_is_well(void *ctx)
 	return pools_are_well(&app->daemon, loop_now_ms());
 }
 
+/*
+ * What clients can trigger is limited by a key that names the event and, without its numbers
+ * (connection, port, process), the peer: one that connects again and again is one key.
+ */
 static void server_event(void *user, bool warning, const char *text)
 {
-	char key[64];
+	char key[96];
+	size_t len = 0;
 
 	(void)user;
-	/* the beginning of the sentence names the event, and for most peers the peer */
-	snprintf(key, sizeof(key), "%.32s", text);
+	for (const char *p = text; *p && len + 1 < sizeof(key); p++)
+		if (*p < '0' || *p > '9')
+			key[len++] = *p;
+	key[len] = '\0';
 	log_limited(warning ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, key, "nbd", "%s", text);
 }
 

@@ -47,6 +47,8 @@ static int format(const char *path, const struct dev_file_open *how,
 	if (rc < 0)
 		return rc;
 	rc = thin_pool_create(dev, &create, err);
+	if (rc < 0)
+		(void)err_context(err, "%s", path);
 	dev->ops->close(dev);
 	return rc;
 }
@@ -102,11 +104,22 @@ out:
 
 int poolfile_create(const char *path, const struct poolfile_create *params, struct err *err)
 {
+	/* a symbolic link stays one: what it leads to is replaced */
+	CLEANUP_FREE char *real = realpath(path, NULL);
 	struct dev_file_open in_place = { 0 };
 	struct stat st;
-	bool is_device = stat(path, &st) == 0 && S_ISBLK(st.st_mode);
+	bool is_device = false;
 	int rc;
 
+	if (real) {
+		path = real;
+		if (stat(path, &st) < 0)
+			return err_sys(err, -errno, "'%s'", path);
+		is_device = S_ISBLK(st.st_mode);
+		if (!is_device && !S_ISREG(st.st_mode))
+			return err_set(err, -EINVAL, "'%s' is neither a file nor a block device",
+				       path);
+	}
 	if (!params->force) {
 		rc = signature_check(path, err);
 		if (rc < 0)
@@ -139,8 +152,10 @@ int poolfile_open(const struct poolfile_open *params, struct poolfile *ret_file,
 	}
 	open.shadow = shadow_area(file.shadow);
 	rc = thin_pool_open(file.dev, &open, &file.pool, err);
-	if (rc < 0)
+	if (rc < 0) {
+		(void)err_context(err, "%s", params->path);
 		goto fail_shadow;
+	}
 	*ret_file = file;
 	return 0;
 fail_shadow:

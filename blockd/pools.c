@@ -160,22 +160,22 @@ static int pool_launch(struct blockd *daemon, struct blockd_pool *pool)
 	return rc;
 }
 
-/* What opening a foreign or blank device looks like, with the way out. */
+/* What opening a foreign or blank device looks like, with the way out.  A damaged pool gets no
+ * advice to write over it. */
 static void explain_failure(const struct blockd_pool *pool, int rc, const struct err *err)
 {
 	struct err what = { 0 };
 
 	log_error(pool->subject, "%s", err->text);
-	if (rc == -EUCLEAN && signature_check(pool->conf->path, &what) == 0)
-		log_error(pool->subject,
-			  "'%s' is blank: create = true, or vdiskctl pool create, "
-			  "makes a pool on it",
-			  pool->conf->path);
-	else if (rc == -EUCLEAN && pool->conf->create && what.code == -EEXIST)
-		log_error(pool->subject,
-			  "%s: not written over; if nothing there is needed: "
-			  "vdiskctl pool create %s --force",
-			  what.text, pool->conf->path);
+	if (rc != -EUCLEAN)
+		return;
+	if (signature_check(pool->conf->path, &what) == 0)
+		log_error(
+			pool->subject,
+			"'%s' is blank: create = true, or vdiskctl pool create, makes a pool on it",
+			pool->conf->path);
+	else if (what.code == -EEXIST && !strstr(what.text, SIGNATURE_POOL))
+		log_error(pool->subject, "%s", what.text);
 }
 
 static int pool_await(struct blockd *daemon, struct blockd_pool *pool)

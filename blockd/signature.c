@@ -33,6 +33,8 @@ struct signature {
 
 /* Sources: the magic numbers of util-linux' libblkid and of each format's own description. */
 static const struct signature signatures[] = {
+	{ 0, 8, "ASHLARTP", SIGNATURE_POOL },
+	{ 4096, 8, "ASHLARTP", SIGNATURE_POOL },
 	{ 1080, 2, "\x53\xef", "an ext2, ext3 or ext4 file system" },
 	{ 0, 4, "XFSB", "an XFS file system" },
 	{ 65600, 8, "_BHRfS_M", "a btrfs file system" },

@@ -5,6 +5,8 @@
 
 #include "common/base/err.h"
 
+#define SIGNATURE_POOL "an Ashlar pool" /* what it calls one of ours */
+
 /*
  * 0: there is nothing to lose: no such file, or a device whose first and last MiB hold zeroes only.
  * -EEXIST: there is, and `err` says what ("'/dev/sdb' holds an ext2, ext3 or ext4 file system"); a

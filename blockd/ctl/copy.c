@@ -221,8 +221,9 @@ static int cursor_extent(struct copy *copy, struct err *err)
 
 static uint64_t target_end(const struct copy *copy)
 {
-	/* what the target has beyond the source is zeroed, unless it is so already */
-	return end_reads_zero(copy->target) ? copy->stat.total_bytes : end_size_bytes(copy->target);
+	if (!copy->params->zero_rest || end_reads_zero(copy->target))
+		return copy->stat.total_bytes;
+	return end_size_bytes(copy->target);
 }
 
 /* Give `slot` the next range.  Holes that need no request are passed over. */

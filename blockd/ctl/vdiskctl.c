@@ -11,9 +11,6 @@
 #include "blockd/ctl/vdiskctl.h"
 #include "common/daemon/ctl.h"
 
-#ifndef VERSION
-#define VERSION "unknown"
-#endif
 
 #define ASK_TIMEOUT_MS 600000 /* removing or growing may wait for a checkpoint of a busy pool */
 
