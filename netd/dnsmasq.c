@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STATELESS_LEASE_S 3600	 /* router advertisements' lifetimes follow this */
-#define LEASE_MAX	  100000 /* more than any range; a constant, so that a port changes nothing */
+#define STATELESS_LEASE_S 3600 /* router advertisements' lifetimes follow this */
 #define RA_INTERVAL_S	  60
 
 static void print_netmask(FILE *f, uint8_t len)
@@ -53,7 +52,8 @@ static void print_dhcp(FILE *f, const struct dnsmasq_net *n, const struct dnsmas
 	fprintf(f, "\ndhcp-option-force=option:mtu,%u\n", n->mtu);
 	fprintf(f, "dhcp-hostsfile=%s/dnsmasq-%u.hosts\n", p->run, n->vid);
 	fputs("dhcp-authoritative\ndhcp-no-override\ndhcp-rapid-commit\nno-ping\n", f);
-	fprintf(f, "dhcp-lease-max=%d\n", LEASE_MAX);
+	fprintf(f, "dhcp-lease-max=%llu\n",
+		(unsigned long long)(addr_range_count(&n->range) + n->lease_count));
 }
 
 static void print_ra(FILE *f, const struct dnsmasq_net *n)

@@ -393,7 +393,7 @@ static void submit_super(struct thin_pool *pool, unsigned copy)
 		.done = super_done,
 		.user = pool,
 	};
-	enter(pool, copy ? CHECKPOINT_SUPER_2 : CHECKPOINT_SUPER_1);
+	enter(pool, copy ? CHECKPOINT_SUPER_1 : CHECKPOINT_SUPER_2);
 	pool_submit_io(pool, &ck->super_io);
 }
 
@@ -419,7 +419,7 @@ static void super_done(struct dev_io *io)
 	if (io->res)
 		pool_fail(pool, io->res, "superblock");
 	else if (pool->ck.state == CHECKPOINT_SUPER_1)
-		submit_super(pool, 1);
+		submit_super(pool, 0);
 	else
 		finish(pool);
 }
@@ -430,8 +430,8 @@ static void flush_done(struct dev_io *io)
 
 	if (io->res)
 		pool_fail(pool, io->res, "flush of a checkpoint");
-	else
-		submit_super(pool, 0);
+	else if (!pool->failed) /* what another flush lost, this one has not written */
+		submit_super(pool, 1);
 }
 
 void checkpoint_start(struct thin_pool *pool)

@@ -19,6 +19,7 @@
 #define DEFAULT_COMMIT_BYTES (64ull << 20)
 #define DEFAULT_COMMIT_MS    1000u
 #define IDLE_CHECKPOINT_MS   2000u /* nothing asked for this long: checkpoint what there is */
+#define NODES_MIN 256u
 #define HELD_MIN	     (64ull << 10) /* entries of the rings of held blocks */
 #define ROUNDS_PER_TURN	     16u
 #define LOW_SPACE_SHARE	     16u /* low water: less than 1/16 of the blocks free */
@@ -223,6 +224,9 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	STAILQ_INIT(&p->stalled);
 	catalog_init(&p->catalog);
 	reclaim_init(p);
+	/* never more nodes than blocks that could hold them: a small pool opens fast */
+	if (cache > (zone_end + NODES_MIN) * (FMT_BLOCK + sizeof(struct node)))
+		cache = (zone_end + NODES_MIN) * (FMT_BLOCK + sizeof(struct node));
 	if (node_cache_init(p, cache))
 		goto fail;
 	p->dirty_limit = p->nodes.count / 3;

@@ -195,8 +195,12 @@ void read_step(struct thin_pool *pool, struct task *task)
 	}
 	if (r == -EAGAIN)
 		return;
+	if (r == -EUCLEAN) { /* a damaged map node: from here on */
+		rs->req->bad_offset = rs->pos;
+		r = -EIO;
+	}
 	if (r && !rs->res)
-		rs->res = r == -EUCLEAN ? -EIO : r;
+		rs->res = r;
 	io_issued(rs);
 }
 

@@ -442,6 +442,9 @@ static int replay(struct recovery *rc, struct thin_dev *dev, const struct thin_o
 		r = load_bitmaps(rc->pool, rc->err);
 	if (r)
 		return r;
+	/* both slots have moved to the new end: blocks of the new zones may have been used */
+	if (rc->found.same_size && grow_zones(rc->pool))
+		return err_set(rc->err, -ENOMEM, "out of memory");
 	rc->generation = rc->pool->generation;
 	if (log_reader_init(&rc->log, rc->pool, sb, params->shadow) ||
 	    posix_memalign((void **)&rc->blocks, FMT_BLOCK, FMT_LOG_SLOTS * FMT_BLOCK))
@@ -558,6 +561,8 @@ int recover_open(struct thin_dev *dev, const struct thin_open *params, struct th
 		return err_set(err, -ENOMEM, "out of memory");
 	rc->err = err;
 	r = recover(rc, dev, params);
+	if (!r && !rc->pool->read_only && super_repair(dev, &rc->found))
+		r = err_set(err, -EIO, "a damaged superblock copy cannot be repaired");
 	if (!r && rc->pool->read_only) /* by a feature flag */
 		journal_restart(rc->pool, 0, rc->end, rc->end_pred);
 	else if (!r)

@@ -40,7 +40,7 @@ void super_seal(struct fmt_super *sb)
 
 /* ---- choosing ---- */
 
-static void read_done(struct dev_io *io)
+static void io_done(struct dev_io *io)
 {
 	*(bool *)io->user = true;
 }
@@ -54,7 +54,7 @@ static int read_copy(struct thin_dev *dev, struct pblk at, struct fmt_super *sb)
 			     .len = FMT_BLOCK,
 			     .iov = &iov,
 			     .iov_count = 1,
-			     .done = read_done,
+			     .done = io_done,
 			     .user = &done };
 
 	if (at.n >= dev->size_bytes / FMT_BLOCK)
@@ -180,6 +180,9 @@ int super_find(struct thin_dev *dev, struct super_found *ret_found, struct err *
 			size_t used = strlen(ret_found->bad);
 
 			ret_found->good_copies += c->good[s][k];
+			ret_found->bad_copy[s][k] = !c->good[s][k];
+			if (c->good[s][k])
+				ret_found->intact[s] = c->sb[s][k];
 			if (!c->good[s][k])
 				snprintf(ret_found->bad + used, sizeof(ret_found->bad) - used,
 					 "%s%c%u", used ? ", " : "", "AB"[s], k + 1);
@@ -187,5 +190,44 @@ int super_find(struct thin_dev *dev, struct super_found *ret_found, struct err *
 	}
 	ret_found->sb = *best;
 	ret_found->slot = slot;
+	ret_found->intact[slot] = *best;
+	ret_found->same_size = le64_get(ret_found->intact[0].size_blocks) ==
+			       le64_get(ret_found->intact[1].size_blocks);
 	return 0;
+}
+
+static int write_copy(struct thin_dev *dev, struct pblk at, struct fmt_super *sb)
+{
+	struct iovec iov = { sb, FMT_BLOCK };
+	bool done = false;
+	struct dev_io io = { .op = DEV_WRITE,
+			     .fua = true,
+			     .offset = at.n * FMT_BLOCK,
+			     .len = FMT_BLOCK,
+			     .iov = &iov,
+			     .iov_count = 1,
+			     .done = io_done,
+			     .user = &done };
+
+	dev->ops->submit(dev, &io);
+	while (!done)
+		dev->ops->wait(dev);
+	return io.res;
+}
+
+int super_repair(struct thin_dev *dev, struct super_found *found)
+{
+	CLEANUP_FREE struct fmt_super *sb = NULL;
+	uint64_t size_blocks = le64_get(found->sb.size_blocks);
+	int r = 0;
+
+	if (posix_memalign((void **)&sb, FMT_BLOCK, sizeof(*sb)))
+		return -ENOMEM;
+	for (unsigned slot = 0; slot < 2; slot++)
+		for (unsigned copy = 0; copy < 2 && !r; copy++) {
+			*sb = found->intact[slot];
+			if (found->bad_copy[slot][copy])
+				r = write_copy(dev, super_pblk(slot, copy, size_blocks), sb);
+		}
+	return r;
 }

@@ -2,7 +2,9 @@
 /*
  * Superblocks: slots A and B, each in two copies.  Slot s lies in block s and in block
  * size_blocks - 2 + s.  A checkpoint writes the slot that the last one did not, one copy after the
- * other, so that a crash spoils at most one copy of one slot.
+ * other, so that a crash spoils at most one copy of one slot; recovery repairs that before it
+ * writes anything else, or the next crash might spoil the other.  The copy at the end comes first:
+ * when the pool has grown, a slot has none there yet, and its first copy is all it has.
  */
 #ifndef THIN_SUPER_H
 #define THIN_SUPER_H
@@ -12,8 +14,11 @@
 struct super_found {
 	struct fmt_super sb; /* the newest valid one */
 	unsigned slot;
-	unsigned good_copies; /* of the four */
-	char bad[160];	      /* which copies could not be used, for a message; "" */
+	unsigned good_copies;	    /* of the four */
+	char bad[160];		    /* which copies could not be used, for a message; "" */
+	bool same_size;		    /* both slots say the same size of the pool */
+	struct fmt_super intact[2]; /* a good copy of each slot */
+	bool bad_copy[2][2];	    /* [slot][copy] */
 };
 
 static inline struct pblk super_pblk(unsigned slot, unsigned copy, uint64_t size_blocks)
@@ -30,5 +35,7 @@ void super_seal(struct fmt_super *sb);
  * the device is shorter than the pool; -ENOTSUP: made by a newer version.
  */
 int super_find(struct thin_dev *dev, struct super_found *ret_found, struct err *err);
+/* Write the bad copies anew from the good ones.  Blocking; 0 or -errno. */
+int super_repair(struct thin_dev *dev, struct super_found *found);
 
 #endif

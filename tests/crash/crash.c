@@ -6,20 +6,22 @@
  *	crash --replay SPEC
  *
  * A spec names one workload: pair:write,flush:7  triple:trim,fua,delete:1  random:12  full:3
- * fault:5.  First come the specs of FILE (seeds that failed once), then every pair of operations
- * once, then triples, random, full and faulty workloads and more pairs in turn until the time is
- * over.  The first sweep over the pairs is not cut short by the time.
+ * fault:5  damage:2.  First come the specs of FILE (seeds that failed once), then every pair of
+ *operations once, then triples, random, full and faulty workloads and more pairs in turn until the
+ *time is over.  The first sweep over the pairs is not cut short by the time.
  *
  * Exit status 0: no failure; 1: a failure, its spec and the command that repeats it are printed.
  */
 #include <errno.h>
 #include <getopt.h>
-#include <setjmp.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,7 +32,6 @@
 #define HANG_SECONDS  120u
 #define HISTORY_SHOWN 24u
 
-static sigjmp_buf escape;
 static char current[SPEC_TEXT];
 static const char *program;
 static unsigned failures, failures_max = 1;
@@ -41,7 +42,7 @@ static struct {
 	uint64_t seed;
 	const char *kinds;
 	bool sample;
-} options = { .seconds = 60, .seed = 1, .kinds = "pair,triple,random,full" };
+} options = { .seconds = 60, .seed = 1, .kinds = "pair,triple,random,full,fault,damage" };
 
 static double now_s(void)
 {
@@ -55,7 +56,7 @@ static double now_s(void)
 
 static void spec_format(const struct spec *spec, char *text)
 {
-	static const char *const kinds[] = { "", "random", "full", "fault" };
+	static const char *const kinds[] = { "", "random", "full", "fault", "damage" };
 	int used;
 
 	if (spec->kind != WORLD_SCRIPTED) {
@@ -99,6 +100,8 @@ static bool spec_parse(const char *text, struct spec *ret_spec)
 		ret_spec->kind = WORLD_FULL;
 	} else if (!strcmp(kind, "fault")) {
 		ret_spec->kind = WORLD_FAULT;
+	} else if (!strcmp(kind, "damage")) {
+		ret_spec->kind = WORLD_DAMAGE;
 	} else {
 		return false;
 	}
@@ -121,7 +124,7 @@ void world_fail(struct world *w, const char *fmt, ...)
 	va_end(ap);
 	printf("\nrepeat: %s --replay %s\n", program, current);
 	fflush(stdout);
-	siglongjmp(escape, 1);
+	_exit(1);
 }
 
 static struct world *running;
@@ -131,25 +134,39 @@ static void on_signal(int sig)
 	world_fail(running, "signal %s", sig == SIGALRM ? "ALRM: it hangs" : strsignal(sig));
 }
 
-static bool run(const struct spec *spec)
+static int run_here(const struct spec *spec)
 {
 	struct world *w = calloc(1, sizeof(*w));
 
 	if (!w)
 		abort();
-	spec_format(spec, current);
 	running = w;
 	alarm(HANG_SECONDS);
-	if (sigsetjmp(escape, 1)) {
-		alarm(0);
-		failures++; /* what the failed world holds is left alone */
-		return false;
-	}
 	world_run(w, spec);
 	alarm(0);
 	world_free(w);
 	free(w);
-	return true;
+	return 0;
+}
+
+/* In a process of its own, so that a failure costs only its own workload. */
+static void run(const struct spec *spec)
+{
+	int status = 0;
+	pid_t pid;
+
+	spec_format(spec, current);
+	pid = fork();
+	if (pid < 0)
+		abort();
+	if (pid == 0)
+		_exit(run_here(spec));
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (!WIFEXITED(status))
+		printf("\nFAILED %s: killed by signal %d\nrepeat: %s --replay %s\n", current,
+		       WTERMSIG(status), program, current);
+	failures += status != 0;
 }
 
 /* ---- what to run ---- */
@@ -265,6 +282,8 @@ static void run_all(void)
 			run_kind(WORLD_FULL, &rng);
 		if (kind_wanted("fault") && !over(end))
 			run_kind(WORLD_FAULT, &rng);
+		if (kind_wanted("damage") && rng_percent(&rng, 10) && !over(end))
+			run_kind(WORLD_DAMAGE, &rng);
 		if (kind_wanted("pair") && rng_percent(&rng, 5) && !over(end))
 			run_pairs(++seed, now_s() + 2 < end ? now_s() + 2 : end);
 	}
@@ -272,7 +291,7 @@ static void run_all(void)
 
 static void report(double seconds)
 {
-	const struct world_totals *t = &world_totals;
+	const struct world_totals *t = world_totals;
 
 	printf("crash states: %llu tried (%llu kills), %llu more inside recovery, %llu compared, "
 	       "at %llu events of %llu workloads\n",
@@ -282,6 +301,9 @@ static void report(double seconds)
 	printf("%llu requests answered, %llu with ENOSPC; %llu lives, %llu checkpoints; %.0f s\n",
 	       (unsigned long long)t->replies, (unsigned long long)t->enospc,
 	       (unsigned long long)t->lives, (unsigned long long)t->checkpoints, seconds);
+	printf("%llu errors of the device injected, %llu blocks damaged (%llu times refused)\n",
+	       (unsigned long long)t->faults, (unsigned long long)t->damaged,
+	       (unsigned long long)t->refused);
 	printf("%u failed\n", failures);
 }
 
@@ -342,11 +364,19 @@ int main(int argc, char **argv)
 	if (optind != argc || (replay && !spec_parse(replay, &spec)))
 		usage();
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	/* keep freed memory: each recovery allocates the same again */
+	mallopt(M_MMAP_THRESHOLD, 1 << 30);
+	mallopt(M_TRIM_THRESHOLD, 1 << 30);
 	signal(SIGABRT, on_signal);
 	signal(SIGSEGV, on_signal);
 	signal(SIGALRM, on_signal);
-	if (replay) {
-		run(&spec);
+	world_totals = mmap(NULL, sizeof(*world_totals), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (world_totals == MAP_FAILED)
+		abort();
+	if (replay) { /* in this process: for a debugger */
+		spec_format(&spec, current);
+		run_here(&spec);
 	} else {
 		if (file)
 			run_file(file);

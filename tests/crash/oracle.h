@@ -8,9 +8,8 @@
  *	state		crash (power)			death of the process
  *	answered	allowed from the newest		the newest is allowed
  *			flushed one on
- *	under way	allowed				allowed
- *	failed		allowed until a later one	allowed until a later one
- *			is flushed			is answered
+ *	under way,	allowed unless a later one	allowed unless a later one
+ *	failed		is flushed			is answered
  *
  * Volumes: existence, name and size are exact once an operation has been answered, either value
  * while it is under way.
@@ -34,7 +33,7 @@ enum ver_state { VER_BUSY, VER_DONE, VER_FAILED };
 
 struct ver {
 	struct sim_page *page;
-	uint64_t seq; /* order of the answers; of BUSY: none */
+	uint64_t seq; /* of the answer; of BUSY: none */
 	uint32_t op;
 	enum ver_state state;
 };
@@ -61,6 +60,7 @@ struct oracle {
 };
 
 void oracle_init(struct oracle *o, uint64_t pool_blocks);
+void oracle_copy(struct oracle *o, const struct oracle *from);
 void oracle_free(struct oracle *o);
 
 void oracle_vol_begin_create(struct oracle *o, int vol, const char *name, uint64_t blocks);
@@ -81,7 +81,8 @@ void oracle_flushed(struct oracle *o, uint64_t seq);
 bool oracle_cell_unsure(const struct cell *c);
 bool oracle_cell_busy(const struct cell *c);
 
-/* What recovery found. */
+/* What recovery found.  `mapped` is DUMP_UNSETTLED while reclaim may still be at work. */
+#define DUMP_UNSETTLED UINT64_MAX
 struct dump_vol {
 	char name[ORACLE_NAME];
 	uint64_t blocks, mapped;

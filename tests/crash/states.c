@@ -3,9 +3,8 @@
  * The crash states of one workload, see states.h.
  *
  * Of n pending writes these are kept: none, all, each one, all but one, every prefix, random
- * subsets; with the last one torn between sectors and between blocks on top of all and of a
- * random subset.  After a kill everything that completed is kept, and the same choice is made
- * among what was under way.
+ * subsets; with the last one torn between blocks, between sectors, or with a spoiled sector.  After
+ * a kill everything that completed is kept, and the same choice is made among what was under way.
  *
  * Recovery is a function of the disk (and of the shadow memory); the nonce it writes is fresh each
  * time.  So its outcome is remembered by the hash of the disk.
@@ -122,7 +121,7 @@ static void parts_random(struct rng *rng, uint8_t *parts, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		parts[i] = rng_percent(rng, chance) ? SIM_ALL : SIM_NONE;
 		if (rng_percent(rng, 7))
-			parts[i] = (uint8_t)(SIM_TORN_BLOCKS + rng_below(rng, 2));
+			parts[i] = (uint8_t)(SIM_TORN_BLOCKS + rng_below(rng, 3));
 	}
 }
 
@@ -153,7 +152,7 @@ static void trial_nested(struct trial *t)
 		sim_image_free(&image);
 	}
 	again.shadow = shadow_new(kill ? t->shadow : NULL);
-	world_totals.nested++;
+	world_totals->nested++;
 	trial_run(&again, &dump);
 	if (!oracle_check(&t->s->w->oracle, &dump, again.rule, text, sizeof(text)))
 		world_fail(t->s->w, "%s; then %s at event %d of the recovery: %s", t->s->what,
@@ -187,7 +186,7 @@ static void trial_run(struct trial *t, struct dump *ret_dump)
 	struct err err = { 0 };
 	char text[1400] = "";
 
-	if (!world_verify(dev_sim_view(t->sim), dev->size_bytes, false, text, sizeof(text)))
+	if (!world_verify(dev_sim_view(t->sim), dev->size_bytes, true, text, sizeof(text)))
 		trial_fail(t, "verify before recovery", text);
 	dev_sim_on_event(t->sim, t->cut_at >= 0 ? trial_event : NULL, t);
 	if (thin_pool_open(dev, &open, &pool, &err))
@@ -200,7 +199,7 @@ static void trial_run(struct trial *t, struct dump *ret_dump)
 	if (!world_account(pool, ret_dump, text, sizeof(text)))
 		trial_fail(t, "recovered pool", text);
 	thin_pool_abandon(pool);
-	if (!world_verify(dev_sim_view(t->sim), dev->size_bytes, true, text, sizeof(text)))
+	if (!world_verify(dev_sim_view(t->sim), dev->size_bytes, false, text, sizeof(text)))
 		trial_fail(t, "verify after recovery", text);
 	world_clock_ms = clock;
 }
@@ -220,7 +219,7 @@ static void trial_stable(struct trial *t, const struct dump *first)
 	again.sim = dev_sim_new_image(dev_sim_durable(t->sim), dev_sim_port(t->sim)->size_bytes,
 				      rng_next(&t->s->rng));
 	again.shadow = shadow_new(NULL);
-	world_totals.nested++;
+	world_totals->nested++;
 	trial_run(&again, &dump);
 	if (!dump_equal(&dump, first))
 		world_fail(t->s->w, "%s: what was recovered is lost by a cut after recovery",
@@ -239,8 +238,8 @@ static void states_try(struct states *s, struct dev_sim *sim, void *shadow, enum
 	memset(&dump, 0, sizeof(dump));
 	if (rng_percent(&s->rng, s->nested_percent))
 		t.cut_at = (int)rng_below(&s->rng, 40);
-	world_totals.states++;
-	world_totals.kills += rule == RULE_KILL;
+	world_totals->states++;
+	world_totals->kills += rule == RULE_KILL;
 	trial_run(&t, &dump);
 	if (rng_percent(&s->rng, s->nested_percent / 2))
 		trial_stable(&t, &dump);
@@ -256,7 +255,7 @@ static void states_compare(struct states *s, const struct outcome *known, enum o
 {
 	char text[1400];
 
-	world_totals.compared++;
+	world_totals->compared++;
 	if (!oracle_check(&s->w->oracle, known->dump, rule, text, sizeof(text)))
 		world_fail(s->w, "%s: %s", s->what, text);
 }
@@ -329,7 +328,7 @@ static void states_each(struct states *s, uint8_t *parts, size_t from, size_t n,
 		fn(s, parts, arg, what);
 		parts[i] = SIM_ALL;
 	}
-	for (unsigned torn = SIM_TORN_BLOCKS; torn <= SIM_TORN_SECTORS; torn++) {
+	for (unsigned torn = SIM_TORN_BLOCKS; torn <= SIM_SPOILED; torn++) {
 		parts[n - 1] = (uint8_t)torn;
 		snprintf(what, sizeof(what), "all %zu, the last torn (%u)", n - from, torn);
 		fn(s, parts, arg, what);
@@ -348,34 +347,57 @@ static void states_each(struct states *s, uint8_t *parts, size_t from, size_t n,
 	}
 }
 
+bool states_kill_allowed(const struct world *w)
+{
+	return dev_sim_failed(w->sim, DEV_FLUSH) == 0;
+}
+
 void states_event(struct states *s, enum sim_event what)
 {
 	struct world *w = s->w;
 	uint8_t parts[PENDING_MAX];
 	size_t n = dev_sim_pending(w->sim), done = dev_sim_pending_done(w->sim);
 
-	world_totals.events++;
+	world_totals->events++;
 	if (n > PENDING_MAX || !rng_percent(&s->rng, s->percent))
 		return;
 	states_each(s, parts, 0, n, power_fn, 0);
+	if (!states_kill_allowed(w))
+		return;
 	memset(parts, SIM_ALL, n);
 	states_each(s, parts, done, n, kill_fn, rng_hash(w->shadow, THIN_SHADOW_BYTES));
+}
+
+static struct dev_sim *cut_now(struct world *w, const uint8_t *parts)
+{
+	struct sim_image image;
+	struct dev_sim *sim;
+
+	dev_sim_cut(w->sim, parts, rng_next(&w->rng), &image);
+	sim = dev_sim_new_image(&image, w->dev->size_bytes, rng_next(&w->rng));
+	sim_image_free(&image);
+	return sim;
 }
 
 struct dev_sim *states_choose(struct world *w, bool kill)
 {
 	uint8_t parts[PENDING_MAX];
 	size_t n = dev_sim_pending(w->sim);
-	struct sim_image image;
-	struct dev_sim *sim;
 
 	if (n > PENDING_MAX)
 		world_fail(w, "%zu writes pending", n);
 	parts_random(&w->rng, parts, n);
-	if (kill)
-		return dev_sim_kill(w->sim, parts, rng_next(&w->rng));
-	dev_sim_cut(w->sim, parts, rng_next(&w->rng), &image);
-	sim = dev_sim_new_image(&image, w->dev->size_bytes, rng_next(&w->rng));
-	sim_image_free(&image);
-	return sim;
+	return kill ? dev_sim_kill(w->sim, parts, rng_next(&w->rng)) : cut_now(w, parts);
+}
+
+struct dev_sim *states_tear_last(struct world *w)
+{
+	uint8_t parts[PENDING_MAX];
+	size_t n = dev_sim_pending(w->sim);
+
+	if (!n || n > PENDING_MAX)
+		world_fail(w, "%zu writes pending", n);
+	parts_random(&w->rng, parts, n);
+	parts[n - 1] = SIM_SPOILED;
+	return cut_now(w, parts);
 }

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/crash/damage.h"
 #include "tests/crash/ops.h"
 #include "tests/crash/states.h"
 
@@ -23,7 +24,7 @@
 #define STUCK_TURNS 20000u /* without an answer: the engine hangs */
 #define START_TRIES 60u
 
-struct world_totals world_totals;
+struct world_totals *world_totals;
 
 void world_note(struct world *w, const char *fmt, ...)
 {
@@ -54,20 +55,22 @@ static void world_open(struct world *w)
 	w->dev = dev_sim_port(w->sim);
 	if (thin_pool_open(w->dev, &open, &w->pool, &err))
 		world_fail(w, "open: %s", err.text);
-	world_totals.lives++;
+	world_totals->lives++;
 }
 
 static void world_create(struct world *w)
 {
-	static const uint64_t caches[] = { 64u << 10, 128u << 10, 1u << 20 };
+	static const uint64_t caches[] = { 512u << 10, 768u << 10, 2u << 20 };
 	static const uint64_t commits[] = { 16u << 10, 256u << 10, 64u << 20 };
-	bool scripted = w->spec->kind == WORLD_SCRIPTED;
+	bool scripted = w->spec->kind == WORLD_SCRIPTED || w->spec->kind == WORLD_DAMAGE;
 	uint64_t blocks = 256, pages = 16;
 	struct thin_create create = { .time_s = 1, .tiny = true };
+	struct thin_pool_stat st;
 	struct err err = { 0 };
 
 	if (!scripted) {
-		blocks = (w->spec->kind == WORLD_FULL ? 128 : 200) + rng_below(&w->rng, 200);
+		blocks = w->spec->kind == WORLD_FULL ? 128 + rng_below(&w->rng, 40)
+						     : 200 + rng_below(&w->rng, 200);
 		pages = 8 + rng_below(&w->rng, 24);
 	}
 	w->open.node_cache_bytes = caches[rng_below(&w->rng, 3)];
@@ -83,16 +86,26 @@ static void world_create(struct world *w)
 		world_fail(w, "create: %s", err.text);
 	oracle_init(&w->oracle, blocks);
 	world_open(w);
+	thin_pool_stat(w->pool, &st);
+	w->empty_metadata = st.metadata_blocks;
 }
 
 /* ---- requests ---- */
 
+/* Whether the engine may say 0 to it only after a successful flush of the device. */
+static bool promises_durability(const struct thin_req *req)
+{
+	return req->op == THIN_FLUSH || req->op >= THIN_VOL_CREATE || (req->flags & THIN_FUA);
+}
+
 static void world_check_result(struct world *w, const struct client *c, int res)
 {
+	if (res == 0 && c->after_failed_flush && promises_durability(&c->req))
+		world_fail(w, "%s succeeded after a flush of the device had failed", c->type->name);
 	if (res == 0)
 		return;
 	if (res == -ENOSPC) {
-		world_totals.enospc++;
+		world_totals->enospc++;
 		if (w->may_fill && c->type->may_fill)
 			return;
 	}
@@ -115,7 +128,7 @@ static void world_done(struct thin_req *req, int res)
 	w->busy_count--;
 	w->replies++;
 	w->turns = 0;
-	world_totals.replies++;
+	world_totals->replies++;
 	if (w->states)
 		states_event(w->states, SIM_REPLY);
 }
@@ -138,6 +151,7 @@ static bool world_start(struct world *w, const struct op_type *type)
 		return false;
 	}
 	w->busy_count++;
+	c->after_failed_flush = dev_sim_failed(w->sim, DEV_FLUSH) > 0;
 	thin_submit(w->pool, &c->req);
 	return true;
 }
@@ -165,6 +179,11 @@ static void world_event(void *user, enum sim_event what)
 {
 	struct world *w = user;
 
+	if (what == SIM_WRITE && w->super_cut_in >= 0 && dev_sim_last_is_fua(w->sim) &&
+	    w->super_cut_in-- == 0) {
+		w->cut = states_tear_last(w);
+		oracle_copy(&w->cut_oracle, &w->oracle);
+	}
 	if (w->states)
 		states_event(w->states, what);
 }
@@ -267,32 +286,64 @@ static void world_adopt(struct world *w, enum oracle_rule rule)
 	struct sim_page *pages[ORACLE_VOLS][ORACLE_CELLS] = { 0 };
 	struct dump dump;
 	char text[1400];
+	int r = world_dump(w->pool, w->sim, &dump, pages, text, sizeof(text));
 
-	if (world_dump(w->pool, w->sim, &dump, pages, text, sizeof(text)) ||
-	    !oracle_check(&w->oracle, &dump, rule, text, sizeof(text)))
+	for (unsigned i = 0; r == 0 && i < dump.count; i++)
+		dump.vols[i].mapped = DUMP_UNSETTLED;
+	if (r || !oracle_check(&w->oracle, &dump, rule, text, sizeof(text)))
 		world_fail(w, "next life after a %s: %s", rule == RULE_KILL ? "kill" : "cut", text);
 	oracle_adopt(&w->oracle, &dump, adopt_fetch, pages);
 	world_forget_locks(w);
 	world_open_handles(w);
 }
 
+/* Begin a life on `sim`, after a cut or a kill by `rule`.  The recovery may be cut again. */
+static enum oracle_rule world_begin_life(struct world *w, struct dev_sim *sim,
+					 enum oracle_rule rule)
+{
+	world_unwatch(w);
+	if (w->pool)
+		thin_pool_abandon(w->pool);
+	dev_sim_free(w->sim);
+	if (w->cut) {
+		oracle_free(&w->oracle);
+		w->oracle = w->cut_oracle;
+		memset(&w->cut_oracle, 0, sizeof(w->cut_oracle));
+	}
+	w->sim = sim;
+	w->pool = NULL;
+	w->cut = NULL;
+	w->super_cut_in = rng_percent(&w->rng, 30) ? (int)rng_below(&w->rng, 3) : -1;
+	dev_sim_set_delay(w->sim, (unsigned)rng_below(&w->rng, 6));
+	dev_sim_on_event(w->sim, world_event, w);
+	if (rule == RULE_POWER)
+		memset(w->shadow, 0, THIN_SHADOW_BYTES);
+	world_open(w);
+	if (!w->cut)
+		return rule;
+	world_note(w, "==== power cut in the recovery, a superblock torn");
+	return world_begin_life(w, w->cut, RULE_POWER);
+}
+
 /* The power goes, or the process dies, in the middle of things. */
 static void world_next_life(struct world *w)
 {
-	bool kill = rng_percent(&w->rng, 35);
-	struct dev_sim *next = states_choose(w, kill);
+	bool kill = !w->cut && states_kill_allowed(w) && rng_percent(&w->rng, 35);
+	enum oracle_rule rule = kill ? RULE_KILL : RULE_POWER;
 
-	world_note(w, "==== %s", kill ? "kill" : "power cut");
-	world_unwatch(w);
-	thin_pool_abandon(w->pool);
-	dev_sim_free(w->sim);
-	w->sim = next;
-	w->pool = NULL;
-	dev_sim_set_delay(w->sim, (unsigned)rng_below(&w->rng, 6));
-	if (!kill)
-		memset(w->shadow, 0, THIN_SHADOW_BYTES);
-	world_open(w);
-	world_adopt(w, kill ? RULE_KILL : RULE_POWER);
+	world_note(w, "==== %s",
+		   w->cut ? "power cut, a superblock torn"
+		   : kill ? "kill"
+			  : "power cut");
+	rule = world_begin_life(w, w->cut ? w->cut : states_choose(w, kill), rule);
+	world_adopt(w, rule);
+}
+
+static const struct op_type *world_pick(struct world *w)
+{
+	if (w->spec->kind == WORLD_FULL && rng_percent(&w->rng, 50))
+		return op_find(rng_percent(&w->rng, 70) ? "write" : "create");
+	return op_random(&w->rng);
 }
 
 static void world_life(struct world *w, unsigned replies)
@@ -300,11 +351,58 @@ static void world_life(struct world *w, unsigned replies)
 	unsigned end = w->replies + replies;
 
 	w->client_count = 1 + (unsigned)rng_below(&w->rng, 6);
-	while (w->replies < end) {
+	w->super_cut_in = rng_percent(&w->rng, 30) ? (int)rng_below(&w->rng, 6) : -1;
+	while (w->replies < end && !w->cut) {
 		for (unsigned i = rng_below(&w->rng, 3); i-- > 0;)
-			world_start(w, op_random(&w->rng));
+			world_start(w, world_pick(w));
 		world_turn(w);
 	}
+}
+
+/* What goes wrong in this life. */
+static void world_inject(struct world *w)
+{
+	struct rng *r = &w->rng;
+
+	unsigned what = (unsigned)rng_below(r, 9);
+
+	w->may_fail = what < 7;
+	world_note(w, "==== faults of kind %u", what);
+	switch (what) {
+	case 0:
+		dev_sim_fail(w->sim, DEV_FLUSH, (unsigned)rng_below(r, 12), -EIO);
+		break;
+	case 1:
+		dev_sim_fail(w->sim, DEV_WRITE, (unsigned)rng_below(r, 150), -EIO);
+		break;
+	case 2:
+		dev_sim_fail_percent(w->sim, DEV_WRITE, 2, -EIO);
+		break;
+	case 3:
+		dev_sim_fail(w->sim, DEV_WRITE, (unsigned)rng_below(r, 150), -ENOSPC);
+		break;
+	case 4:
+		dev_sim_fail_percent(w->sim, DEV_WRITE, 2, -ENOSPC);
+		break;
+	case 5:
+		dev_sim_fail_percent(w->sim, DEV_READ, 10, -EIO);
+		break;
+	case 6:
+		dev_sim_fail_percent(w->sim, DEV_PUNCH, 50, -EIO);
+		break;
+	}
+}
+
+/* A pool whose flush has failed says so and stays read-only. */
+static void world_check_failed(struct world *w)
+{
+	struct thin_pool_stat st;
+
+	thin_pool_stat(w->pool, &st);
+	if (dev_sim_failed(w->sim, DEV_FLUSH) && !st.read_only)
+		world_fail(w, "a flush of the device has failed and the pool is not read-only");
+	for (int op = DEV_READ; op <= DEV_PUNCH; op++)
+		world_totals->faults += dev_sim_failed(w->sim, (enum dev_op)op);
 }
 
 static void world_random(struct world *w)
@@ -313,12 +411,18 @@ static void world_random(struct world *w)
 	unsigned percent = 1 + (unsigned)rng_below(&w->rng, 4);
 
 	for (unsigned life = 0;; life++) {
+		if (w->spec->kind == WORLD_FAULT && life + 1 < lives)
+			world_inject(w);
 		world_watch(w, percent, 10);
 		world_life(w, 20 + (unsigned)rng_below(&w->rng, 150));
-		if (life + 1 == lives)
+		if (w->may_fail)
+			world_check_failed(w);
+		if (life + 1 >= lives && !w->cut)
 			break;
 		world_next_life(w);
+		w->may_fail = false;
 	}
+	w->super_cut_in = -1;
 	world_unwatch(w);
 }
 
@@ -360,10 +464,17 @@ static void world_delete_all(struct world *w)
 			world_fail(w, "delete %s at the end: %s", req.name, strerror(-r));
 		oracle_vol_gone(&w->oracle, v);
 	}
-	if (!world_settle(w->pool, w->sim))
-		world_fail(w, "after deleting everything: never idle");
+	for (int i = 0; i < 2; i++) { /* reclaim, then the records of what was deleted */
+		struct thin_req req = { .op = THIN_CHECKPOINT };
+
+		if (!world_settle(w->pool, w->sim))
+			world_fail(w, "after deleting everything: never idle");
+		if (world_sync(w->pool, w->sim, &req))
+			world_fail(w, "after deleting everything: no checkpoint");
+	}
 	thin_pool_stat(w->pool, &st);
-	if (st.data_blocks || st.reserved_blocks || st.reclaim_blocks || st.metadata_blocks > 6)
+	if (st.data_blocks || st.reserved_blocks || st.reclaim_blocks ||
+	    st.metadata_blocks > w->empty_metadata)
 		world_fail(w, "empty, and yet %llu data, %llu reserved, %llu metadata blocks",
 			   (unsigned long long)st.data_blocks,
 			   (unsigned long long)st.reserved_blocks,
@@ -385,12 +496,12 @@ static void world_finish(struct world *w)
 		world_look(w, "empty", &live);
 	}
 	thin_pool_stat(w->pool, &st);
-	world_totals.checkpoints += st.checkpoints;
+	world_totals->checkpoints += st.checkpoints;
 	r = thin_pool_close(w->pool);
 	w->pool = NULL;
 	if (r)
 		world_fail(w, "close: %s", strerror(-r));
-	if (!world_verify(dev_sim_durable(w->sim), w->dev->size_bytes, true, text, sizeof(text)))
+	if (!world_verify(dev_sim_durable(w->sim), w->dev->size_bytes, false, text, sizeof(text)))
 		world_fail(w, "verify after close: %s", text);
 	world_open(w);
 	world_look(w, "opened again", &again);
@@ -406,6 +517,7 @@ void world_run(struct world *w, const struct spec *spec)
 	for (unsigned i = 0; i < spec->script_len; i++)
 		for (const char *p = spec->script[i]->name; *p; p++)
 			w->rng.state = rng_mix(w->rng.state ^ (uint64_t)*p);
+	w->super_cut_in = -1;
 	w->hot_cell = (unsigned)rng_below(&w->rng, 20);
 	w->client_count = 4;
 	w->shadow = aligned_alloc(BLK, THIN_SHADOW_BYTES);
@@ -415,11 +527,13 @@ void world_run(struct world *w, const struct spec *spec)
 		w->clients[i].buf = aligned_alloc(BLK, WORLD_BUF_BYTES);
 	}
 	world_clock_ms = 1000;
-	world_totals.workloads++;
+	world_totals->workloads++;
 	world_create(w);
 	world_setup(w);
 	if (spec->kind == WORLD_SCRIPTED)
 		world_script(w);
+	else if (spec->kind == WORLD_DAMAGE)
+		damage_run(w);
 	else
 		world_random(w);
 	world_finish(w);

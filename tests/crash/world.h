@@ -24,7 +24,8 @@ enum world_kind {
 	WORLD_SCRIPTED, /* pairs and triples: every cut of it is tried */
 	WORLD_RANDOM,	/* long, several lives, a sample of the cuts */
 	WORLD_FULL,	/* as RANDOM, on a pool that is too small */
-	WORLD_FAULT,	/* as RANDOM, with failing I/O and damage */
+	WORLD_FAULT,	/* as RANDOM, with failing I/O */
+	WORLD_DAMAGE,	/* every block of a pool at rest is damaged, one at a time */
 };
 
 struct op_type;
@@ -42,7 +43,8 @@ struct client {
 	const struct op_type *type; /* NULL: idle */
 	int vol;
 	uint32_t op;
-	uint64_t seq; /* the oracle's at submission */
+	uint64_t seq;		 /* the oracle's at submission */
+	bool after_failed_flush; /* submitted when a flush of the device had failed */
 	uint64_t since;
 	bool exclusive;
 	char name[ORACLE_NAME], new_name[ORACLE_NAME];
@@ -76,8 +78,11 @@ struct world {
 	bool may_fill; /* ENOSPC is an answer */
 	bool may_fail; /* EIO and EROFS are answers: faults are injected */
 	bool pool_ctl; /* a grow of the pool is under way */
-	uint64_t open_seed;
-	struct states *states; /* NULL: no cuts now */
+	uint64_t open_seed, empty_metadata;
+	struct states *states;	  /* NULL: no cuts now */
+	int super_cut_in;	  /* FUA writes until the one that a cut tears; -1: never */
+	struct dev_sim *cut;	  /* the disk after that cut: this life is over, ... */
+	struct oracle cut_oracle; /* ... and what had been promised by then */
 	void *shadow;
 	char history[WORLD_HISTORY][96];
 	unsigned history_len;
@@ -86,9 +91,9 @@ struct world {
 /* Counted over all workloads. */
 struct world_totals {
 	uint64_t workloads, replies, events, states, kills, nested, compared, enospc, checkpoints,
-		lives, read_only, corrupt_reads;
+		lives, faults, damaged, refused;
 };
-extern struct world_totals world_totals;
+extern struct world_totals *world_totals; /* shared by all processes of a run */
 
 /* Ends the workload; does not return. */
 void world_fail(struct world *w, const char *fmt, ...)
@@ -114,7 +119,8 @@ int world_dump(struct thin_pool *pool, struct dev_sim *sim, struct dump *ret_dum
 	       struct sim_page *pages[ORACLE_VOLS][ORACLE_CELLS], char *text, unsigned text_len);
 /* Everything is either in use or free, and verifies. */
 bool world_account(struct thin_pool *pool, const struct dump *d, char *text, unsigned text_len);
-bool world_verify(const struct sim_image *image, uint64_t size_bytes, bool leaks, char *text,
+/* `crashed`: as a crash left it, before recovery. */
+bool world_verify(const struct sim_image *image, uint64_t size_bytes, bool crashed, char *text,
 		  unsigned text_len);
 
 #endif

@@ -63,7 +63,7 @@ struct dev_sim {
 	struct {
 		int nth_left; /* -1: none */
 		int res, percent_res;
-		unsigned percent;
+		unsigned percent, failed;
 	} faults[FAULT_KINDS];
 };
 
@@ -167,7 +167,7 @@ static void write_apply(struct sim_image *image, const struct sim_write *w)
 
 /* Some of the sectors of one block are new, the others as they were. */
 static void write_apply_sectors(struct sim_image *image, const struct sim_write *w, uint64_t i,
-				struct rng *rng)
+				bool spoil, struct rng *rng)
 {
 	_Alignas(64) uint8_t mixed[SIM_BLOCK];
 	uint64_t block = w->block + i, keep = rng_next(rng);
@@ -180,6 +180,8 @@ static void write_apply_sectors(struct sim_image *image, const struct sim_write 
 		if (keep >> s & 1)
 			memcpy(mixed + s * 512,
 			       (const uint8_t *)sim_page_data(w->pages[i]) + s * 512, 512);
+	if (spoil)
+		memset(mixed + (rng_percent(rng, 50) ? 0 : rng_below(rng, 8)) * 512, 0xa5, 512);
 	page = sim_page_new(mixed);
 	sim_image_set(image, block, page);
 	sim_page_put(page);
@@ -199,7 +201,7 @@ static void write_apply_part(struct sim_image *image, const struct sim_write *w,
 		break;
 	case SIM_TORN_BLOCKS:
 		if (w->count == 1) {
-			write_apply_sectors(image, w, 0, rng);
+			write_apply_sectors(image, w, 0, false, rng);
 			break;
 		}
 		for (uint64_t i = 0; i < w->count; i++)
@@ -207,10 +209,11 @@ static void write_apply_part(struct sim_image *image, const struct sim_write *w,
 				sim_image_set(image, w->block + i, w->pages[i]);
 		break;
 	case SIM_TORN_SECTORS:
+	case SIM_SPOILED:
 		for (uint64_t i = 0; i < w->count; i++)
 			if (i != torn)
 				sim_image_set(image, w->block + i, w->pages[i]);
-		write_apply_sectors(image, w, torn, rng);
+		write_apply_sectors(image, w, torn, part == SIM_SPOILED, rng);
 		break;
 	}
 }
@@ -346,6 +349,21 @@ static void sim_kick(struct thin_dev *dev)
 		op->kicked = true;
 }
 
+/* `w` is on the medium for good: older pending writes cannot come over it any more. */
+static void sim_make_durable(struct dev_sim *sim, const struct sim_write *w)
+{
+	write_apply(&sim->durable, w);
+	for (struct sim_write *o = sim->done.head; o && o->done_seq < w->done_seq; o = o->next)
+		for (uint64_t i = 0; i < o->count; i++) {
+			uint64_t block = o->block + i;
+
+			if (block < w->block || block >= w->block + w->count)
+				continue;
+			sim_page_put(o->pages[i]);
+			o->pages[i] = sim_page_get(w->pages[block - w->block]);
+		}
+}
+
 /* What the flush covers: completed when it was submitted, and no earlier flush lost it. */
 static void sim_flush(struct dev_sim *sim, const struct sim_op *op)
 {
@@ -359,26 +377,10 @@ static void sim_flush(struct dev_sim *sim, const struct sim_op *op)
 			at = &w->next;
 			continue;
 		}
-		write_apply(&sim->durable, w);
 		list_remove_at(&sim->done, at);
+		sim_make_durable(sim, w);
 		write_free(w);
 	}
-}
-
-/* A FUA write is durable, and so are the blocks of older completed writes it has replaced. */
-static void sim_write_durable(struct dev_sim *sim, struct sim_write *w)
-{
-	write_apply(&sim->durable, w);
-	for (struct sim_write *o = sim->done.head; o; o = o->next)
-		for (uint64_t i = 0; i < o->count; i++) {
-			uint64_t block = o->block + i;
-
-			if (block < w->block || block >= w->block + w->count)
-				continue;
-			sim_page_put(o->pages[i]);
-			o->pages[i] = sim_page_get(w->pages[block - w->block]);
-		}
-	write_free(w);
 }
 
 static void sim_write_done(struct dev_sim *sim, const struct sim_op *op)
@@ -391,14 +393,16 @@ static void sim_write_done(struct dev_sim *sim, const struct sim_op *op)
 	list_remove(&sim->busy, w);
 	if (op->res) {
 		w->doomed = true; /* any part of it, and for ever */
-		write_apply_part(&sim->view, w, (enum sim_part)rng_below(&sim->rng, 4), &sim->rng);
+		write_apply_part(&sim->view, w, (enum sim_part)rng_below(&sim->rng, 5), &sim->rng);
 	} else {
 		write_apply(&sim->view, w);
 	}
-	if (w->fua && !op->res)
-		sim_write_durable(sim, w);
-	else
+	if (w->fua && !op->res) {
+		sim_make_durable(sim, w);
+		write_free(w);
+	} else {
 		list_append(&sim->done, w);
+	}
 }
 
 static void sim_complete(struct dev_sim *sim, struct sim_op *op)
@@ -421,6 +425,7 @@ static void sim_complete(struct dev_sim *sim, struct sim_op *op)
 		break;
 	}
 	io->res = op->res;
+	sim->faults[io->op].failed += op->res != 0;
 	free(op);
 	io->done(io);
 }
@@ -606,6 +611,15 @@ size_t dev_sim_pending_done(const struct dev_sim *sim)
 	return n;
 }
 
+bool dev_sim_last_is_fua(const struct dev_sim *sim)
+{
+	const struct sim_write *w = sim->busy.head;
+
+	while (w && w->next)
+		w = w->next;
+	return w && w->fua;
+}
+
 void dev_sim_cut(const struct dev_sim *sim, const uint8_t *parts, uint64_t seed,
 		 struct sim_image *ret_image)
 {
@@ -661,20 +675,25 @@ void dev_sim_fail_percent(struct dev_sim *sim, enum dev_op op, unsigned percent,
 	sim->faults[op].percent_res = res;
 }
 
-void dev_sim_put_block(struct dev_sim *sim, uint64_t block, struct sim_page *page)
+unsigned dev_sim_failed(const struct dev_sim *sim, enum dev_op op)
 {
-	sim_image_set(&sim->durable, block, page);
-	sim_image_set(&sim->view, block, page);
+	return sim->faults[op].failed;
 }
 
-void dev_sim_corrupt(struct dev_sim *sim, uint64_t block, uint64_t bit)
+void sim_image_corrupt(struct sim_image *image, uint64_t block, uint64_t bit)
 {
 	_Alignas(64) uint8_t data[SIM_BLOCK];
 	struct sim_page *page;
 
-	memcpy(data, sim_page_data(sim_image_get(&sim->view, block)), SIM_BLOCK);
+	memcpy(data, sim_page_data(sim_image_get(image, block)), SIM_BLOCK);
 	data[bit / 8 % SIM_BLOCK] ^= (uint8_t)(1u << bit % 8);
 	page = sim_page_new(data);
-	dev_sim_put_block(sim, block, page);
+	sim_image_set(image, block, page);
 	sim_page_put(page);
+}
+
+void dev_sim_corrupt(struct dev_sim *sim, uint64_t block, uint64_t bit)
+{
+	sim_image_corrupt(&sim->durable, block, bit);
+	sim_image_corrupt(&sim->view, block, bit);
 }

@@ -59,9 +59,11 @@ enum sim_part {
 	SIM_ALL,
 	SIM_TORN_BLOCKS,  /* some of its blocks, seeded; of a single block as SIM_TORN_SECTORS */
 	SIM_TORN_SECTORS, /* all but one block whole, that one with some of its 512-byte sectors */
+	SIM_SPOILED,	  /* as before, and one of its sectors is neither old nor new */
 };
 size_t dev_sim_pending(const struct dev_sim *sim);
 size_t dev_sim_pending_done(const struct dev_sim *sim); /* how many of them have completed */
+bool dev_sim_last_is_fua(const struct dev_sim *sim);	/* the write submitted last is a FUA one */
 
 /* The disk after a power cut.  `parts` has dev_sim_pending() entries.  Free the image. */
 void dev_sim_cut(const struct dev_sim *sim, const uint8_t *parts, uint64_t seed,
@@ -76,9 +78,12 @@ void dev_sim_fail(struct dev_sim *sim, enum dev_op op, unsigned nth, int res);
 /* ... or each one with this probability. */
 void dev_sim_fail_percent(struct dev_sim *sim, enum dev_op op, unsigned percent, int res);
 
+/* How many of them have been answered with an injected error. */
+unsigned dev_sim_failed(const struct dev_sim *sim, enum dev_op op);
+
 /* Damage: one bit of a block, on the disk and in every view of it. */
 void dev_sim_corrupt(struct dev_sim *sim, uint64_t block, uint64_t bit);
-/* Put a block's older content back (a write the disk lost, a stale copy). */
-void dev_sim_put_block(struct dev_sim *sim, uint64_t block, struct sim_page *page);
+/* The same on an image. */
+void sim_image_corrupt(struct sim_image *image, uint64_t block, uint64_t bit);
 
 #endif

@@ -123,6 +123,7 @@ static void test_kill(void **state)
 /* What a failed flush should have covered, no later flush covers. */
 static void test_failed_flush(void **state)
 {
+	char *in = rig_buf(BLK, 0);
 	struct dev_sim *sim = dev_sim_new(SIZE, 4);
 	struct thin_dev *dev = dev_sim_port(sim);
 
@@ -133,10 +134,15 @@ static void test_failed_flush(void **state)
 	assert_int_equal(rig_run(dev, DEV_FLUSH, 0, NULL, 0), 0);
 	assert_false(cut_is(sim, SIM_NONE, 0, a));
 	assert_true(cut_is(sim, SIM_NONE, 1, b));
+	/* nor does it come back over what was written there since */
+	assert_int_equal(rig_run(dev, DEV_WRITE, 0, c, BLK), 0);
+	assert_int_equal(rig_run(dev, DEV_FLUSH, 0, NULL, 0), 0);
+	assert_true(cut_is(sim, SIM_ALL, 0, c));
 	dev_sim_fail(sim, DEV_READ, 1, -EIO);
-	assert_int_equal(rig_run(dev, DEV_READ, 0, c, BLK), 0);
-	assert_int_equal(rig_run(dev, DEV_READ, 0, c, BLK), -EIO);
-	assert_int_equal(rig_run(dev, DEV_READ, 0, c, BLK), 0);
+	assert_int_equal(rig_run(dev, DEV_READ, 9 * BLK, in, BLK), 0);
+	assert_int_equal(rig_run(dev, DEV_READ, 9 * BLK, in, BLK), -EIO);
+	assert_int_equal(rig_run(dev, DEV_READ, 9 * BLK, in, BLK), 0);
+	free(in);
 	dev_sim_free(sim);
 }
 
