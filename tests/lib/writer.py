@@ -15,10 +15,11 @@ from sandbox import check
 
 
 class Writer:
-    def __init__(self, uri, size_bytes, seed=1, connections=4, depth=8):
+    def __init__(self, uri, size_bytes, seed=1, connections=4, depth=8, sync_percent=4):
         self.uri, self.depth = uri, depth
         self.oracle = Oracle(size_bytes)
         self.random = random.Random(seed)
+        self.weights = (92 - sync_percent, sync_percent / 2, 4, 4, sync_percent / 2)
         self.connection_count = connections
         self.handles, self.pending, self.busy = [], {}, set()
         self.acknowledged = 0   # requests
@@ -58,7 +59,7 @@ class Writer:
         return None
 
     def _submit(self, h):
-        kind = self.random.choices(("write", "fua", "zero", "trim", "flush"), (88, 2, 4, 4, 2))[0]
+        kind = self.random.choices(("write", "fua", "zero", "trim", "flush"), self.weights)[0]
         if kind == "flush":
             key = h.aio_flush()
             self.pending[h, key] = ("flush", 0, 0, self.acknowledged)
