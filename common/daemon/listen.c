@@ -4,7 +4,8 @@
  *
  * Replacing a stale socket file: connect to it; only ECONNREFUSED proves that nobody listens, and
  * only then is it removed.  Two daemons that start at once are kept apart by a lock on the folder,
- * held for the length of the bind.
+ * held for the length of the bind (but nobody who holds that lock for longer keeps a daemon from
+ * starting).
  */
 #include "common/daemon/loop.h"
 
@@ -17,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <systemd/sd-daemon.h>
@@ -24,6 +26,7 @@
 #include "common/base/cleanup.h"
 
 #define LISTEN_FD_MAX 64
+#define LOCK_TRIES    100 /* of 20 ms */
 
 static int fill_address(const char *path, struct sockaddr_un *sa, struct err *err)
 {
@@ -102,12 +105,32 @@ int loop_take_listen_fd(const char *fd_name)
 	return -1;
 }
 
-/* The folder that holds `path`, locked until the descriptor is closed. */
+/*
+ * Two daemons that start at the same time must not both find a stale socket and the slower one
+ * remove the other's.  But whoever can read the folder can lock it, for ever: so this waits for a
+ * moment only and then goes on without.
+ */
+static int lock_briefly(int fd)
+{
+	const struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 };
+
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+/* The folder that holds `path`, locked (see above) until the descriptor is closed. */
 static int lock_folder(const char *path, int *ret_fd, struct err *err)
 {
 	CLEANUP_FREE char *folder = strdup(path);
 	CLEANUP_CLOSE int fd = -1;
 	char *slash;
+	int r;
 
 	if (!folder)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -115,8 +138,9 @@ static int lock_folder(const char *path, int *ret_fd, struct err *err)
 	if (slash)
 		slash[slash == folder] = '\0';
 	fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || flock(fd, LOCK_EX))
-		return err_sys(err, -errno, "socket %s: folder", path);
+	r = fd < 0 ? -errno : lock_briefly(fd);
+	if (r)
+		return err_sys(err, r, "socket %s: folder", path);
 	*ret_fd = fd;
 	fd = -1;
 	return 0;
