@@ -86,7 +86,7 @@ def enter(kind="tmpfs", size_mib=2048):
     elif kind == "ext4":
         _mount_ext4(size_mib)
     else:
-        sh("mount", "--bind", os.environ["ASHLAR_FOLDER"], WORK)
+        sh("mount", "--bind", os.path.join(os.environ["ASHLAR_FOLDER"], "work"), WORK)
     os.chdir(WORK)
 
 
@@ -95,22 +95,31 @@ def _argv():
             sys.executable] + sys.argv
 
 
+def _lock(path, how):
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, how)
+    except BlockingIOError:
+        os.close(fd)
+        return -1
+    return fd
+
+
 def _disk_folder():
     base = os.environ.get("TEST_DISK") or os.path.join(TOP, ".cache", "work")
     os.makedirs(base, exist_ok=True)
+    begin = _lock(os.path.join(base, ".lock"), fcntl.LOCK_EX)  # one begins at a time
     for name in os.listdir(base):
         path = os.path.join(base, name)
-        try:
-            fd = os.open(path, os.O_RDONLY)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(fd)
-        except OSError as e:
-            if e.errno not in (errno.EWOULDBLOCK, errno.ENOENT):
-                raise
+        if os.path.isdir(path):
+            fd = _lock(os.path.join(path, "lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fd >= 0:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(fd)
     path = tempfile.mkdtemp(dir=base)
-    # The lock is this process's and ends with it.
-    fcntl.flock(os.open(path, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
+    os.mkdir(os.path.join(path, "work"))
+    _lock(os.path.join(path, "lock"), fcntl.LOCK_EX)  # until this process ends
+    os.close(begin)
     return path
 
 
