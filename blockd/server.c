@@ -18,6 +18,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +117,8 @@ int server_listen(struct server *server, const struct server_listen *params, str
 	fds[0] = params->fd;
 	if (params->fd < 0)
 		rc = listen_open(&address, &owner, fds, &count, err);
+	else if (fcntl(params->fd, F_SETFL, fcntl(params->fd, F_GETFL) | O_NONBLOCK))
+		rc = err_sys(err, -errno, "inherited socket for %s", params->address);
 	for (i = 0; i < count && !rc; i++)
 		rc = listener_add(server, params, &address, fds[i], err);
 	if (!rc)

@@ -14,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STATELESS_LEASE_S 3600 /* router advertisements' lifetimes follow this */
+#define STATELESS_LEASE_S 3600	 /* router advertisements' lifetimes follow this */
+#define LEASE_MAX	  100000 /* more than any range; a constant, so that a port changes nothing */
 #define RA_INTERVAL_S	  60
 
 static void print_netmask(FILE *f, uint8_t len)
@@ -52,8 +53,7 @@ static void print_dhcp(FILE *f, const struct dnsmasq_net *n, const struct dnsmas
 	fprintf(f, "\ndhcp-option-force=option:mtu,%u\n", n->mtu);
 	fprintf(f, "dhcp-hostsfile=%s/dnsmasq-%u.hosts\n", p->run, n->vid);
 	fputs("dhcp-authoritative\ndhcp-no-override\ndhcp-rapid-commit\nno-ping\n", f);
-	fprintf(f, "dhcp-lease-max=%llu\n",
-		(unsigned long long)(addr_range_count(&n->range) + n->lease_count));
+	fprintf(f, "dhcp-lease-max=%d\n", LEASE_MAX);
 }
 
 static void print_ra(FILE *f, const struct dnsmasq_net *n)

@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #include "common/base/cleanup.h"
+#include "common/base/nearest.h"
+#include "common/base/units.h"
 #include "common/daemon/log.h"
 
 struct manage {
@@ -405,6 +407,21 @@ static const struct conf_key *find_key(const struct conf_section *s, const char 
 	return NULL;
 }
 
+static int refuse_key(const struct conf_section *s, const char *name, struct err *err)
+{
+	struct nearest near;
+
+	nearest_start(&near, name);
+	for (const struct conf_key *k = s->type->keys; k->name; k++)
+		nearest_feed(&near, k->name);
+	if (near.best)
+		return err_set(err, -EINVAL,
+			       "found unknown key \"%.40s\", expected a known one; did you mean "
+			       "\"%s\"?",
+			       name, near.best);
+	return err_set(err, -EINVAL, "found unknown key \"%.40s\", expected a known one", name);
+}
+
 /* "a,b" becomes two values where the key is a list. */
 static int set_key(struct conf *c, struct conf_section *s, const struct manage_setting *v,
 		   struct err *err)
@@ -417,11 +434,13 @@ static int set_key(struct conf *c, struct conf_section *s, const struct manage_s
 
 	if (!copy)
 		return err_set(err, -ENOMEM, "out of memory");
-	if (key && !v->value[0]) {
+	if (!key)
+		return refuse_key(s, v->key, err);
+	if (!v->value[0]) {
 		conf_entry_unset(c, s, v->key);
 		return 0;
 	}
-	if (!key || !(key->flags & CONF_LIST))
+	if (!(key->flags & CONF_LIST))
 		return conf_entry_set(c, s, v->key, (const char *const[]){ v->value }, 1, err);
 	while (rest) {
 		char *one = strsep(&rest, ",");
@@ -450,9 +469,16 @@ static int change_section(struct manage *m, struct conf *c, enum manage_action a
 			  size_t count, struct err *err)
 {
 	const struct conf_pos pos = { state_own_path(m->st), 0 };
-	struct conf_section *s = conf_section_find(c, conf_root(c), kind, name);
-	char label[64];
+	char canonical[24], label[64];
+	struct conf_section *s;
+	uint64_t vid;
 	int r;
+
+	if (strcmp(kind, "vlan") == 0 && number_parse(name, 0, UINT32_MAX, "", &vid, NULL) == 0) {
+		snprintf(canonical, sizeof(canonical), "%u", (unsigned int)vid);
+		name = canonical; /* "010" is 10 */
+	}
+	s = conf_section_find(c, conf_root(c), kind, name);
 
 	if (action == MANAGE_ADD && s)
 		return err_set(err, -EEXIST, "%s exists (%s:%u)",
