@@ -251,9 +251,24 @@ static void claim_addrs(struct vlan_state *s)
 				!addr_is_link_local(&s->links[i].addrs[k].prefix.addr);
 }
 
+/* A bridge that does not filter keeps lists all the same (VLAN 1 on each port): they say nothing.
+ */
+static void drop_idle_members(struct vlan_state *s, struct vlan_link *l)
+{
+	const struct vlan_link *bridge = l->master_ifindex ? by_index(s, l->master_ifindex) : l;
+
+	if (!l->members || (bridge && bridge->vlan_filtering))
+		return;
+	free(l->members);
+	l->members = NULL;
+}
+
 int vlan_observe_finish(struct vlan_state *s)
 {
 	size_t dup;
+
+	for (size_t i = 0; i < s->link_count; i++)
+		drop_idle_members(s, by_index(s, s->links[i].ifindex));
 
 	for (size_t i = 0; i < s->link_count; i++) {
 		struct vlan_link *l = &s->links[i];

@@ -522,8 +522,10 @@ static int plan_link(struct planning *p, const struct vlan_link *e, const struct
 {
 	int r;
 
-	if (!d)
-		return plan_unwanted(p, e);
+	if (!d) {
+		r = vlan_link_is_ours(e) || vlan_link_is_used(e) ? leave_master(p, &e) : 0;
+		return r ? r : plan_unwanted(p, e);
+	}
 	if (d->kind == VLAN_KIND_OTHER)
 		return plan_used(p, e, d);
 	if (!e)

@@ -398,6 +398,22 @@ static int put_addr(struct nlbuf *b, bool add, const char *ifname, const struct 
 
 /* ---- operations ---- */
 
+/*
+ * A port that left its bridge lost its flags and VIDs with it, by no operation of their own (to
+ * take an isolated port's flag away first would open it for a moment).  Going back brings them.
+ */
+static int put_master_back(struct nlbuf *b, const struct vlan_link *l,
+			   const struct vlan_resolver *res)
+{
+	int r = put_master(b, l, res);
+
+	if (!r && l->master[0] && (l->isolated || l->hairpin))
+		r = put_port_flags(b, l, res);
+	if (!r && l->master[0] && l->members)
+		r = put_members(b, RTM_SETLINK, l, l->members, res);
+	return r;
+}
+
 static bool creates(const struct vlan_op *op, bool undo)
 {
 	return op->kind == (undo ? VLAN_OP_LINK_DEL : VLAN_OP_LINK_ADD);
@@ -434,7 +450,7 @@ int vlan_wire_op(struct nlbuf *b, const struct vlan_op *op, bool undo,
 	case VLAN_OP_UP:
 		return put_up(b, to);
 	case VLAN_OP_MASTER:
-		return put_master(b, to, res);
+		return undo ? put_master_back(b, to, res) : put_master(b, to, res);
 	case VLAN_OP_TAP_OWNER:
 		return 0;
 	case VLAN_OP_PORT_FLAGS:
@@ -459,10 +475,8 @@ int vlan_wire_restore(struct nlbuf *b, const struct vlan_op *op, const struct vl
 	if (op->kind != VLAN_OP_LINK_DEL)
 		return 0;
 	if (l->master[0])
-		r = put_master(b, l, res);
-	if (!r && l->master[0])
-		r = put_port_flags(b, l, res);
-	if (!r && l->members)
+		r = put_master_back(b, l, res);
+	if (!r && l->members && l->kind == VLAN_KIND_BRIDGE)
 		r = put_members(b, RTM_SETLINK, l, l->members, res);
 	if (!r && l->up)
 		r = put_up(b, l);
