@@ -105,6 +105,15 @@ static void server_event(void *user, bool warning, const char *text)
 	log_limited(warning ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, key, "nbd", "%s", text);
 }
 
+static void describe(void *user, const char *pool, const char *volume, char *buf, size_t size)
+{
+	const struct blockd_conf *conf = user;
+	const struct blockd_conf_volume *declared = blockd_conf_volume_find(conf, pool, volume);
+
+	if (declared && declared->description)
+		snprintf(buf, size, "%s", declared->description);
+}
+
 /* ---- starting ---- */
 
 /* Registered buffers of io_uring count as locked memory. */
@@ -128,6 +137,8 @@ static int start_server(struct app *app, struct err *err)
 		.connection_max = (uint32_t)daemon->conf->connections_max,
 		.handshake_timeout_ms = (uint32_t)daemon->conf->handshake_timeout_ms,
 		.event = server_event,
+		.describe = describe,
+		.describe_user = (void *)daemon->conf,
 	};
 	int rc = server_new(&params, &daemon->server, err);
 

@@ -67,6 +67,19 @@ void server_remove_pool(struct server *server, struct reactor *reactor);
 /* NULL: no such pool. */
 struct reactor *server_find_pool(const struct server *server, const char *name);
 
+/*
+ * No new connection to a volume while something is done to it that needs it closed: a client that
+ * asks is refused with a word about it (ERR_POLICY), and may ask again later.  The bar is the
+ * caller's, with the name it points to, until server_unbar().
+ */
+struct server_bar {
+	const struct reactor *reactor;
+	const char *volume;
+	struct server_bar *next; /* private */
+};
+void server_bar(struct server *server, struct server_bar *bar);
+void server_unbar(struct server *server, struct server_bar *bar);
+
 /* ---- listeners ---- */
 
 struct server_listen {

@@ -98,6 +98,14 @@ static int ops_find(void *user, const struct export_name *name, struct handshake
 	return 0;
 }
 
+static bool is_barred(const struct server *server, const struct reactor *r, const char *volume)
+{
+	for (const struct server_bar *bar = server->bars; bar; bar = bar->next)
+		if (bar->reactor == r && !strcmp(bar->volume, volume))
+			return true;
+	return false;
+}
+
 static int ops_open(void *user, const struct export_name *name, struct handshake_export *ret_export,
 		    struct err *err)
 {
@@ -110,7 +118,10 @@ static int ops_open(void *user, const struct export_name *name, struct handshake
 	int rc;
 
 	rc = find_pool(server, name, &r, &lookup, err);
-	if (!rc) {
+	if (!rc && is_barred(server, r, lookup.stat.name))
+		rc = err_set(err, -EBUSY,
+			     "the administrator is changing this volume, try again in a moment");
+	else if (!rc) {
 		rc = reactor_open_vol(r, lookup.stat.name, &client->vol, &stat, &read_only);
 		if (rc)
 			err_set(err, rc,
@@ -174,6 +185,22 @@ const struct handshake_ops server_handshake_ops = {
 	.open = ops_open,
 	.list = ops_list,
 };
+
+void server_bar(struct server *server, struct server_bar *bar)
+{
+	bar->next = server->bars;
+	server->bars = bar;
+}
+
+void server_unbar(struct server *server, struct server_bar *bar)
+{
+	struct server_bar **link = &server->bars;
+
+	while (*link && *link != bar)
+		link = &(*link)->next;
+	if (*link)
+		*link = bar->next;
+}
 
 /* ---- pools ---- */
 

@@ -56,6 +56,7 @@ struct server {
 	struct reactor *pools[SERVER_POOLS_MAX];
 	struct reactor_task drains[SERVER_POOLS_MAX];
 	size_t pool_count, drain_count;
+	struct server_bar *bars;
 	struct server_stat stat; /* counters only */
 };
 

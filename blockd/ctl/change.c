@@ -2,8 +2,8 @@
 /*
  * The verbs that change something.
  *
- *	check -> [cut the volume's connections] -> engine request -> answer
- *	              ^------------ -EBUSY and --force: a client came back, CUT_MAX times
+ *	check -> [bar new connections, cut the volume's] -> engine request -> unbar, answer
+ *	                               ^------------ -EBUSY: one was on its way in, CUT_MAX times
  *
  * Each is a struct op, which travels as a reactor task and comes back on the control thread; the
  * control thread never waits for a device.  What the checks saw may have changed when the request
@@ -22,8 +22,8 @@
 #include "common/base/units.h"
 #include "common/daemon/log.h"
 
-#define CUT_MAX	  5 /* times a client may come back before its volume can be removed */
-#define PEERS_MAX 3 /* named in a refusal */
+#define CUT_MAX	  20 /* the bar lets nobody new in: more than one round is rare already */
+#define PEERS_MAX 3  /* named in a refusal */
 
 struct op {
 	struct reactor_task task;
@@ -35,6 +35,7 @@ struct op {
 	bool force;
 	bool create;
 	unsigned cuts;
+	struct server_bar bar;	       /* in force after the first cut */
 	void (*submit)(struct op *op); /* after the connections are gone */
 	void (*answer)(struct op *op);
 };
@@ -56,24 +57,30 @@ static struct op *op_new(struct ctl_request *req, struct blockd *daemon)
 	return op;
 }
 
+static void op_free(struct op *op)
+{
+	server_unbar(op->daemon->server, &op->bar);
+	free(op);
+}
+
 static void op_end(struct op *op, json_t *result)
 {
 	ctl_reply(op->req, result);
-	free(op);
+	op_free(op);
 }
 
 static void op_refuse(struct op *op, const struct err *err)
 {
 	metric_add(&op->daemon->refused_verbs, 1);
 	ctl_fail_err(op->req, err);
-	free(op);
+	op_free(op);
 }
 
 /* The request's arguments were wrong and it has been answered. */
 static void op_drop(struct op *op)
 {
 	metric_add(&op->daemon->refused_verbs, 1);
-	free(op);
+	op_free(op);
 }
 
 /* The engine's answer as a sentence. */
@@ -89,7 +96,7 @@ static void op_failed(struct op *op, int res)
 		(void)err_set(&err, res, "%s: no volume '%s'", pool, name);
 	else if (res == -EBUSY)
 		(void)err_set(&err, res, "volume '%s' is open%s", name,
-			      op->force ? ": a client connects again and again" : "");
+			      op->force ? " and does not close" : "");
 	else if (res == -ENOSPC)
 		(void)err_set(&err, res, "%s: no space left", pool);
 	else if (res == -EROFS)
@@ -99,10 +106,8 @@ static void op_failed(struct op *op, int res)
 	op_refuse(op, &err);
 }
 
-static void op_log(const struct op *op, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
 /* "vol db1: <text>" */
-static void op_log(const struct op *op, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void op_log(const struct op *op, const char *fmt, ...)
 {
 	char subject[THIN_NAME_MAX + 8], text[256];
 	va_list ap;
@@ -136,7 +141,11 @@ static void op_cut_done(struct reactor_task *task, int res)
 
 static void op_cut(struct op *op)
 {
-	op->cuts++;
+	if (op->cuts++ == 0) {
+		op->bar.reactor = op->target.pool->reactor;
+		op->bar.volume = op->target.name;
+		server_bar(op->daemon->server, &op->bar);
+	}
 	op->task.done = op_cut_done;
 	reactor_cut_conns(op->target.pool->reactor, op->target.name, 0, &op->task);
 }
@@ -541,13 +550,9 @@ static void grow_finished(struct reactor_task *task, int res)
 	char size[UNITS_TEXT_MAX];
 
 	size_format(op->size_bytes, size);
-	if (res == -ENOSPC) {
-		(void)err_set(&err, res, "%s: '%s' cannot hold %s", op->target.pool->subject,
-			      op->target.pool->conf->path, size);
-	} else if (res < 0) {
-		(void)err_sys(&err, res, "%s: grow to %s", op->target.pool->subject, size);
-	}
 	if (res < 0) {
+		(void)err_sys(&err, res, "%s: '%s' cannot grow to %s", op->target.pool->subject,
+			      op->target.pool->conf->path, size);
 		op_refuse(op, &err);
 		return;
 	}
