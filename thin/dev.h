@@ -40,6 +40,9 @@ struct dev_io {
 	int res; /* 0 or -errno, valid in done() */
 	void (*done)(struct dev_io *io);
 	void *user;
+	/* for a layer between the submitter and the device */
+	void (*then)(struct dev_io *io);
+	void *layer;
 	/* for the device's use between submit() and done() */
 	struct dev_io *next;
 	uint64_t dev_private[4];

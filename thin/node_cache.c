@@ -21,7 +21,9 @@ static void *map_pages(uint64_t bytes)
 int node_cache_init(struct thin_pool *pool, uint64_t bytes)
 {
 	struct node_cache *nc = &pool->nodes;
-	uint64_t count = bytes / (sizeof(struct fmt_node) + sizeof(struct node));
+	/* a node also costs entries in the rings of held blocks */
+	uint64_t count = bytes / (sizeof(struct fmt_node) + sizeof(struct node) +
+				  4 * sizeof(struct space_held));
 	uint32_t buckets = 64;
 
 	memset(nc, 0, sizeof(*nc));

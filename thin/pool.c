@@ -84,8 +84,21 @@ void pool_fail(struct thin_pool *pool, int res, const char *what)
 	pool_wake_stalled(pool);
 }
 
+static void io_done(struct dev_io *io)
+{
+	struct thin_pool *pool = io->layer;
+
+	pool->busy_io--;
+	io->then(io);
+}
+
+/* Counted, so that closing can wait for the last one whatever has failed meanwhile. */
 void pool_submit_io(struct thin_pool *pool, struct dev_io *io)
 {
+	io->then = io->done;
+	io->done = io_done;
+	io->layer = pool;
+	pool->busy_io++;
 	pool->dev->ops->submit(pool->dev, io);
 }
 
@@ -201,7 +214,7 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	uint64_t cache = params->node_cache_bytes ? params->node_cache_bytes : DEFAULT_NODE_CACHE;
 	uint64_t buffers = params->buffer_bytes ? params->buffer_bytes : DEFAULT_BUFFERS;
 	struct thin_pool *p = calloc(1, sizeof(*p));
-	uint64_t held;
+	struct space_held_room held;
 
 	if (!p)
 		return -ENOMEM;
@@ -230,10 +243,9 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	if (node_cache_init(p, cache))
 		goto fail;
 	p->dirty_limit = p->nodes.count / 3;
-	/* a checkpoint frees what it replaces, a commit what its records overwrote */
-	held = 4ull * p->nodes.count + 4 * (p->commit_bytes / FMT_BLOCK);
-	if (space_init(&p->space, zone_end, log_pages, zone_blocks,
-		       held > HELD_MIN ? held : HELD_MIN) ||
+	held.logged = HELD_MIN + 4 * (p->commit_bytes / FMT_BLOCK);
+	held.checkpointed = HELD_MIN + 2ull * p->nodes.count;
+	if (space_init(&p->space, zone_end, log_pages, zone_blocks, &held) ||
 	    journal_init(p, log_pages, params->shadow) || checkpoint_init(p) || io_init(p, buffers))
 		goto fail;
 	p->block_margin = p->space.block_count / 64 < 4096 ? p->space.block_count / 64 : 4096;
@@ -491,8 +503,7 @@ int thin_pool_close(struct thin_pool *pool)
 {
 	int r = 0;
 
-	pool->closing = true;
-	while (pool->io.requests && !pool->failed)
+	while (pool->io.requests)
 		run_blocking(pool);
 	if (!pool->read_only) {
 		r = pool_run_until(pool, &pool->ck.active);
@@ -503,7 +514,7 @@ int thin_pool_close(struct thin_pool *pool)
 			r = pool_run_until(pool, &pool->ck.active);
 		}
 	}
-	while (pool->punch.busy || pool->nodes.loading_count)
+	while (pool->busy_io)
 		pool->dev->ops->wait(pool->dev);
 	pool_free(pool);
 	return r;

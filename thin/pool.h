@@ -71,7 +71,6 @@ struct thin_pool {
 	bool failed;		 /* ... because a flush or metadata write failed */
 	bool tiny;
 	bool low_space;
-	bool closing;
 	bool accept_damage;
 	struct thin_pool_stat stat; /* its counters */
 	void (*event)(void *user, enum thin_event_kind kind, const char *text);

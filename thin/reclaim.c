@@ -188,6 +188,7 @@ static bool room(struct thin_pool *pool)
 	    pool->nodes.count + FMT_NODE_ENTRIES + FMT_HEIGHT_MAX)
 		return true;
 	pool_want_checkpoint(pool);
+	pool_stall(pool, &pool->reclaim.task);
 	return false;
 }
 
@@ -199,8 +200,10 @@ static void reclaim_step(struct thin_pool *pool, struct task *task)
 	for (unsigned i = 0; i < STEPS_PER_RUN && reclaim_pending(pool); i++) {
 		struct reclaim_item *it = STAILQ_FIRST(&rc->work);
 
-		if (!room(pool))
+		if (!room(pool)) {
+			rc->waiting = true;
 			return;
+		}
 		rc->changed = true;
 		if (!advance(pool, it)) {
 			rc->waiting = true;

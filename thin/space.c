@@ -78,7 +78,7 @@ static void fifo_push(struct space_fifo *f, uint64_t block, uint64_t until)
 }
 
 int space_init(struct space *sp, uint64_t zone_end, uint64_t log_pages, uint32_t zone_blocks,
-	       uint64_t held_capacity)
+	       const struct space_held_room *held)
 {
 	memset(sp, 0, sizeof(*sp));
 	TAILQ_INIT(&sp->reads);
@@ -90,9 +90,9 @@ int space_init(struct space *sp, uint64_t zone_end, uint64_t log_pages, uint32_t
 	sp->map_bytes = sp->zone_count * sp->zone_words * sizeof(uint64_t);
 	sp->alloc = map_anonymous(sp->map_bytes);
 	sp->busy = map_anonymous(sp->map_bytes);
-	if (!sp->zone || !sp->alloc || !sp->busy || fifo_init(&sp->logged, held_capacity) ||
-	    fifo_init(&sp->checkpointed, held_capacity) ||
-	    fifo_init(&sp->reading, 4 * held_capacity)) {
+	if (!sp->zone || !sp->alloc || !sp->busy || fifo_init(&sp->logged, held->logged) ||
+	    fifo_init(&sp->checkpointed, held->checkpointed) ||
+	    fifo_init(&sp->reading, held->logged + held->checkpointed)) {
 		space_fini(sp);
 		return -ENOMEM;
 	}

@@ -84,9 +84,14 @@ struct space {
 /* How many zones lie between the log ring and block `zone_end`. */
 uint64_t space_zone_count(uint64_t zone_end, uint64_t log_pages, uint32_t zone_blocks);
 
-/* -ENOMEM.  `held_capacity`: entries of each ring of held blocks. */
+/* How many blocks may be held at once. */
+struct space_held_room {
+	uint64_t logged, checkpointed;
+};
+
+/* -ENOMEM. */
 int space_init(struct space *sp, uint64_t zone_end, uint64_t log_pages, uint32_t zone_blocks,
-	       uint64_t held_capacity);
+	       const struct space_held_room *held);
 void space_fini(struct space *sp);
 /* The zones now end at block `zone_end`, which is not smaller than before; new blocks are free.
  * -ENOMEM, nothing changed. */
