@@ -23,6 +23,7 @@
 
 #define ORDER_MAX   8
 #define ORDER_COUNT (ORDER_MAX + 1)
+#define HUGE_PAGE   (2u << 20)
 #define SHARE	    4 /* an account may hold 1/SHARE of what is free besides */
 #define RESERVE	    4 /* 1/RESERVE of the pool is for small holders */
 
@@ -36,6 +37,8 @@ struct order {
 };
 
 struct bufpool {
+	void *mapped; /* the arena with room to align it */
+	size_t mapped_bytes;
 	uint8_t *arena;
 	uint64_t size_bytes, used_bytes, peak_bytes, freed;
 	struct order orders[ORDER_COUNT];
@@ -78,6 +81,32 @@ static size_t lowest(struct order *o)
 	return o->hint * 64 + (size_t)__builtin_ctzll(o->bits[o->hint]);
 }
 
+/*
+ * Memory that is there: the first touch of a page is the expensive one.  Asks for huge pages, which
+ * makes it a hundred times cheaper where they can be had.
+ */
+static int map_arena(struct bufpool *pool)
+{
+	uint8_t *at;
+
+	pool->mapped_bytes = pool->size_bytes + HUGE_PAGE;
+	pool->mapped = mmap(NULL, pool->mapped_bytes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (pool->mapped == MAP_FAILED) {
+		pool->mapped = NULL;
+		return -errno;
+	}
+	at = (uint8_t *)(((uintptr_t)pool->mapped + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+	madvise(at, pool->size_bytes, MADV_HUGEPAGE);
+	if (madvise(at, pool->size_bytes, MADV_POPULATE_WRITE)) {
+		if (errno != EINVAL)
+			return -errno;
+		memset(at, 0, pool->size_bytes); /* Linux before 5.14 */
+	}
+	pool->arena = at;
+	return 0;
+}
+
 int bufpool_new(uint64_t size_bytes, struct bufpool **ret_pool, struct err *err)
 {
 	struct bufpool *pool;
@@ -93,13 +122,9 @@ int bufpool_new(uint64_t size_bytes, struct bufpool **ret_pool, struct err *err)
 	if (!pool)
 		return err_set(err, -ENOMEM, "out of memory");
 	pool->size_bytes = size_bytes;
-	pool->arena = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (pool->arena == MAP_FAILED) {
-		rc = -errno;
-		pool->arena = NULL;
+	rc = map_arena(pool);
+	if (rc)
 		goto fail;
-	}
 	for (i = 0; i < ORDER_COUNT; i++) {
 		struct order *o = &pool->orders[i];
 
@@ -127,8 +152,8 @@ void bufpool_free(struct bufpool *pool)
 	assert(!pool->used_bytes);
 	for (i = 0; i < ORDER_COUNT; i++)
 		free(pool->orders[i].bits);
-	if (pool->arena)
-		munmap(pool->arena, pool->size_bytes);
+	if (pool->mapped)
+		munmap(pool->mapped, pool->mapped_bytes);
 	free(pool);
 }
 

@@ -35,8 +35,8 @@ struct bufpool_account {
 	uint64_t held_bytes;
 };
 
-/* `size_bytes` is rounded up to BUFPOOL_BUF_MAX and to BUFPOOL_SIZE_MIN.  Touches all of it: about
- * 5 ms per MiB where memory is slow to come.  -ENOMEM -EINVAL. */
+/* `size_bytes` is rounded up to BUFPOOL_BUF_MAX and to BUFPOOL_SIZE_MIN.  Touches all of it, which
+ * takes up to 5 ms per MiB where there are no huge pages.  -ENOMEM -EINVAL. */
 int bufpool_new(uint64_t size_bytes, struct bufpool **ret_pool, struct err *err)
 	__attribute__((warn_unused_result));
 /* All buffers must be back.  NULL is fine. */
