@@ -31,7 +31,7 @@
 #define SETTLE_MS	2   /* after the first event, for the rest of a burst */
 #define RETRY_FIRST_MS	200 /* after a failed repair */
 #define RETRY_LAST_MS	30000
-#define FIGHT_COUNT	10 /* repairs within FIGHT_WINDOW_MS that make us slower */
+#define FIGHT_COUNT	100 /* repairs within FIGHT_WINDOW_MS that make us slower */
 #define FIGHT_WINDOW_MS 10000
 #define FIGHT_WAIT_MS	1000
 #define SOURCE_COUNT	3
@@ -55,10 +55,20 @@ struct reconcile {
 	struct netd_desired want; /* what it wants */
 	uint64_t retry_ms;
 	uint64_t event_ms, event_us; /* when the look that is due was asked for */
+	uint64_t plan_done_us;	     /* when the last plan had its last answer */
 	uint64_t fight_start_ms;
 	unsigned int fight_count;
 	struct reconcile_stats stats;
 };
+
+/* CLOCK_MONOTONIC in microseconds. */
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
 
 /* --- what is there --------------------------------------------------------------------------- */
 
@@ -174,6 +184,7 @@ static int plan_execute(struct reconcile *r, struct plan *plan, struct err *err)
 	struct plan_port port = queue_port(&r->queue);
 	int rc = plan_run(plan, &port, err);
 
+	r->plan_done_us = now_us();
 	if (rc == 0)
 		forget_flows(r, plan);
 	else
@@ -413,14 +424,6 @@ int reconcile_down(struct reconcile *r, size_t *ret_count, struct err *err)
 
 /* --- drift ------------------------------------------------------------------------------------ */
 
-static uint64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
 /* How long to wait before the next look: longer when somebody keeps undoing repairs. */
 static uint64_t patience_ms(struct reconcile *r)
 {
@@ -521,7 +524,7 @@ static void on_settled(void *ctx)
 	loop_timer_stop(r->retry);
 	apply_around(r, r->conf, &r->want);
 	if (r->stats.repaired_count != before)
-		r->stats.last_repair_us = now_us() - start;
+		r->stats.last_repair_us = r->plan_done_us - start;
 }
 
 static int on_monitor(sd_event_source *source, int fd, uint32_t revents, void *userdata)

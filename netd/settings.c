@@ -154,8 +154,14 @@ size_t settings_diff(bool forward4, bool forward6, void (*line)(void *ctx, const
 int settings_watch_open(void)
 {
 	static const int groups[] = { RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF };
+	struct sockaddr_nl self = { .nl_family = AF_NETLINK };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
 
+	/* without an address of its own a socket is taken for the kernel and hears nothing */
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&self, sizeof(self)) < 0) {
+		close(fd);
+		return -1;
+	}
 	for (size_t i = 0; fd >= 0 && i < sizeof(groups) / sizeof(*groups); i++)
 		if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
 			       sizeof(groups[i])) < 0) {
