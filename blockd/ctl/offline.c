@@ -66,9 +66,9 @@ int vdiskctl_verify(struct cli *cli)
 		json_decref(findings.list);
 		return vdiskctl_fail(cli, CLI_FAILED, &err);
 	}
-	if (rc < 0 && err.code && report.errors == 0) {
-		finding(&findings, err.text); /* so damaged that nothing could be counted */
-		report.errors = 1;
+	if (rc < 0 && err.code) { /* so damaged that it could not be opened */
+		finding(&findings, err.text);
+		report.errors += !report.errors;
 	}
 	output_note(cli->out,
 		    "%s: %s: %" PRIu64 " volumes, %s of data, %" PRIu64 " errors, %" PRIu64
