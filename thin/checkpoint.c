@@ -22,7 +22,8 @@
 #include "thin/pool.h"
 #include "thin/super.h"
 
-#define ARENA_KEEP_BLOCKS 1024u /* of the arena kept in memory between checkpoints */
+#define HOST_FULL_RETRY_MS 1000u
+#define ARENA_KEEP_BLOCKS  1024u /* of the arena kept in memory between checkpoints */
 
 /* ---- memory ---- */
 
@@ -327,38 +328,53 @@ static void cut(struct thin_pool *pool)
 
 /* ---- writing ---- */
 
+static void host_is_full(struct thin_pool *pool)
+{
+	pool->ck.again_ms = pool->now_ms + HOST_FULL_RETRY_MS;
+	if (!pool->host_full)
+		pool_event(pool, THIN_EVENT_FULL,
+			   "the file system under the pool is full: new data is refused until "
+			   "there is room");
+	pool->host_full = true;
+	pool_wake_stalled(pool);
+}
+
 static void write_done(struct dev_io *dio)
 {
 	struct checkpoint_io *io = dio->user;
 	struct thin_pool *pool = io->pool;
 	struct checkpoint *ck = &pool->ck;
 
+	if (dio->res == -ENOSPC && pool->opened && !pool->closing) {
+		host_is_full(pool);
+		io->again = true;
+		pool->ck.again_count++;
+		return;
+	}
 	io->busy = false;
 	ck->write_done += io->count;
 	if (dio->res) {
 		pool_fail(pool, dio->res, "checkpoint");
 		return;
 	}
+	if (io->retried) /* others may have fitted all the time */
+		pool->host_full = false;
 	for (uint64_t i = io->first; i < io->first + io->count; i++)
 		if (ck->write[i].node)
 			node_written(pool, ck->write[i].node);
 	pool_wake_stalled(pool);
 }
 
-static void submit_writes(struct thin_pool *pool, struct checkpoint_io *io)
+static void submit(struct thin_pool *pool, struct checkpoint_io *io)
 {
-	struct checkpoint *ck = &pool->ck;
-	const struct checkpoint_write *w = &ck->write[ck->write_next];
+	const struct checkpoint_write *w = &pool->ck.write[io->first];
 
-	io->first = ck->write_next;
-	io->count = 0;
-	while (ck->write_next < ck->write_count && io->count < CHECKPOINT_IO_BLOCKS &&
-	       w[io->count].at.n == w[0].at.n + io->count) {
-		io->iov[io->count] = (struct iovec){ w[io->count].data, FMT_BLOCK };
-		io->count++;
-		ck->write_next++;
-	}
+	for (uint64_t i = 0; i < io->count; i++)
+		io->iov[i] = (struct iovec){ w[i].data, FMT_BLOCK };
 	io->busy = true;
+	pool->ck.again_count -= io->again;
+	io->retried = io->again;
+	io->again = false;
 	io->io = (struct dev_io){ .op = DEV_WRITE,
 				  .offset = w[0].at.n * FMT_BLOCK,
 				  .len = io->count * FMT_BLOCK,
@@ -367,6 +383,20 @@ static void submit_writes(struct thin_pool *pool, struct checkpoint_io *io)
 				  .done = write_done,
 				  .user = io };
 	pool_submit_io(pool, &io->io);
+}
+
+/* The next run of adjacent blocks. */
+static void submit_next(struct thin_pool *pool, struct checkpoint_io *io)
+{
+	struct checkpoint *ck = &pool->ck;
+	const struct checkpoint_write *w = &ck->write[ck->write_next];
+
+	io->first = ck->write_next;
+	for (io->count = 0; ck->write_next < ck->write_count && io->count < CHECKPOINT_IO_BLOCKS &&
+			    w[io->count].at.n == w[0].at.n + io->count;
+	     io->count++)
+		ck->write_next++;
+	submit(pool, io);
 }
 
 static void enter(struct thin_pool *pool, enum checkpoint_state state)
@@ -453,15 +483,32 @@ void checkpoint_start(struct thin_pool *pool)
 	enter(pool, CHECKPOINT_WRITING);
 }
 
+static void write_again(struct thin_pool *pool)
+{
+	struct checkpoint *ck = &pool->ck;
+
+	if (!ck->again_count || (pool->now_ms < ck->again_ms && !pool->closing))
+		return;
+	for (unsigned i = 0; i < CHECKPOINT_IOS; i++)
+		if (ck->io[i].again)
+			submit(pool, &ck->io[i]);
+}
+
+uint64_t checkpoint_deadline_ms(const struct thin_pool *pool)
+{
+	return pool->ck.again_count ? pool->ck.again_ms : UINT64_MAX;
+}
+
 void checkpoint_run(struct thin_pool *pool)
 {
 	struct checkpoint *ck = &pool->ck;
 
 	if (ck->state != CHECKPOINT_WRITING || pool->failed)
 		return;
+	write_again(pool);
 	for (unsigned i = 0; i < CHECKPOINT_IOS && ck->write_next < ck->write_count; i++)
 		if (!ck->io[i].busy)
-			submit_writes(pool, &ck->io[i]);
+			submit_next(pool, &ck->io[i]);
 	if (ck->write_done < ck->write_count || pool->journal.compl < ck->cut_seq)
 		return;
 	enter(pool, CHECKPOINT_FLUSHING);

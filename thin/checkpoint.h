@@ -8,6 +8,9 @@
  * The cut is one synchronous step: seal the log, give every DIRTY node a block and its final crc,
  * give every changed catalog record and node a block, fix the bitmaps.  What happens afterwards
  * changes copies, belongs to the next generation and to log pages behind the cut.
+ *
+ * A full host file system does not end a pool: what could not be written is tried again every
+ * second, and meanwhile new data is refused with ENOSPC (pool->host_full).
  */
 #ifndef THIN_CHECKPOINT_H
 #define THIN_CHECKPOINT_H
@@ -38,6 +41,8 @@ struct checkpoint_io {
 	struct iovec iov[CHECKPOINT_IO_BLOCKS];
 	uint64_t first, count; /* of ck->write */
 	bool busy;
+	bool again; /* the host's file system was full: to be written again */
+	bool retried;
 };
 
 struct checkpoint {
@@ -62,6 +67,8 @@ struct checkpoint {
 	struct pblk run_next;
 	uint64_t run_left;
 	uint64_t last_ms;
+	uint32_t again_count; /* of io[] */
+	uint64_t again_ms;    /* when to try again what found the host full */
 };
 
 int checkpoint_init(struct thin_pool *pool);
@@ -69,5 +76,7 @@ void checkpoint_fini(struct thin_pool *pool);
 /* Take the cut and start writing; the state is IDLE. */
 void checkpoint_start(struct thin_pool *pool);
 void checkpoint_run(struct thin_pool *pool);
+/* When it wants to be run again; UINT64_MAX: when its I/O completes. */
+uint64_t checkpoint_deadline_ms(const struct thin_pool *pool);
 
 #endif

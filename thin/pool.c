@@ -19,7 +19,7 @@
 #define DEFAULT_COMMIT_BYTES (64ull << 20)
 #define DEFAULT_COMMIT_MS    1000u
 #define IDLE_CHECKPOINT_MS   2000u /* nothing asked for this long: checkpoint what there is */
-#define NODES_MIN 256u
+#define NODES_MIN	     256u
 #define HELD_MIN	     (64ull << 10) /* entries of the rings of held blocks */
 #define ROUNDS_PER_TURN	     16u
 #define LOW_SPACE_SHARE	     16u /* low water: less than 1/16 of the blocks free */
@@ -345,23 +345,27 @@ static bool work_left(const struct thin_pool *pool)
 	       (reclaim_pending(pool) && !pool->reclaim.waiting && !pool->read_only);
 }
 
+static uint64_t lesser(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
 {
-	uint64_t due = UINT64_MAX, at;
+	uint64_t due = UINT64_MAX;
 
 	if (work_left(pool))
 		return pool->now_ms;
 	if (pool->read_only)
 		return due;
+	due = checkpoint_deadline_ms(pool);
 	if (pool->journal.records_unflushed)
-		due = pool->journal.first_record_ms + pool->commit_ms;
+		due = lesser(due, pool->journal.first_record_ms + pool->commit_ms);
 	if (pool->io.requests == 0 && !pool->ck.active && anything_to_checkpoint(pool)) {
-		at = pool->last_active_ms + IDLE_CHECKPOINT_MS;
-		due = at < due ? at : due;
+		due = lesser(due, pool->last_active_ms + IDLE_CHECKPOINT_MS);
 	}
 	if (pool->io.requests == 0 && punch_wanted(pool)) {
-		at = pool->last_active_ms + PUNCH_IDLE_MS;
-		due = at < due ? at : due;
+		due = lesser(due, pool->last_active_ms + PUNCH_IDLE_MS);
 	}
 	return due;
 }
@@ -503,6 +507,7 @@ int thin_pool_close(struct thin_pool *pool)
 {
 	int r = 0;
 
+	pool->closing = true;
 	while (pool->io.requests)
 		run_blocking(pool);
 	if (!pool->read_only) {

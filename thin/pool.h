@@ -67,8 +67,11 @@ struct thin_pool {
 	uint64_t busy_io;	 /* device requests in flight */
 	uint64_t last_active_ms; /* a request was submitted or answered */
 	bool wake;		 /* the stalled may try again */
-	bool read_only;		 /* no change is accepted */
-	bool failed;		 /* ... because a flush or metadata write failed */
+	bool opened;		 /* recovery is over */
+	bool closing;
+	bool host_full; /* a checkpoint waits for room on the host's file system */
+	bool read_only; /* no change is accepted */
+	bool failed;	/* ... because a flush or metadata write failed */
 	bool tiny;
 	bool low_space;
 	bool accept_damage;

@@ -569,6 +569,7 @@ int recover_open(struct thin_dev *dev, const struct thin_open *params, struct th
 		r = close_recovery(rc);
 	if (!r) {
 		tell(rc);
+		rc->pool->opened = true;
 		*ret_pool = rc->pool;
 		rc->pool = NULL;
 	}
