@@ -7,6 +7,7 @@
  *	referred to twice               error
  *	allocated, referred to by none  leaked (space only)
  *	counters that differ            error
+ *	younger than its parent         error: births decide what a snapshot may free
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -103,6 +104,9 @@ static int visit(void *user, const struct walk_item *item)
 	}
 	if (item->what != WALK_RESERVED)
 		mark_seen(v, item);
+	if (item->e.birth > item->born_by)
+		tell(v, "block %" PRIu64 " of \"%s\" is younger (%u) than what names it (%u)",
+		     item->e.where & FMT_PBLK_MASK, owner_name(item), item->e.birth, item->born_by);
 	switch (item->what) {
 	case WALK_NODE:
 		v->nodes++;

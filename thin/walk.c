@@ -15,9 +15,10 @@ struct walk {
 	uint64_t cursor;	  /* what lies in front of it is passed over */
 };
 
-static int visit(const struct walk *w, enum walk_what what, uint64_t base, struct ent e)
+static int visit(const struct walk *w, enum walk_what what, uint64_t base, struct ent e,
+		 uint32_t born_by)
 {
-	struct walk_item item = { what, w->volume, { base }, e };
+	struct walk_item item = { what, w->volume, { base }, e, born_by };
 
 	if (!(e.where & FMT_ENT_MAPPED))
 		item.what = WALK_RESERVED;
@@ -27,10 +28,10 @@ static int visit(const struct walk *w, enum walk_what what, uint64_t base, struc
 }
 
 static int walk_slot(const struct walk *w, const struct fmt_entry *slot, unsigned level,
-		     uint64_t base)
+		     uint64_t base, uint32_t born_by)
 {
 	uint64_t span = level ? map_span(level - 1) : 1;
-	struct walk_item item = { WALK_NODE, w->volume, { base }, ent_get(slot) };
+	struct walk_item item = { WALK_NODE, w->volume, { base }, ent_get(slot), born_by };
 	struct node *n;
 	int r = node_get(w->pool, item.e, level, NULL, &n);
 
@@ -38,7 +39,7 @@ static int walk_slot(const struct walk *w, const struct fmt_entry *slot, unsigne
 		return w->ops->damaged(w->ops->user, &item, r);
 	n->pins++;
 	if (!(item.e.where & FMT_ENT_MEM))
-		r = visit(w, WALK_NODE, base, item.e);
+		r = visit(w, WALK_NODE, base, item.e, born_by);
 	for (unsigned i = 0; !r && i < FMT_NODE_ENTRIES; i++) {
 		const struct fmt_entry *e = &n->page->entry[i];
 		uint64_t first = base + i * span;
@@ -46,9 +47,9 @@ static int walk_slot(const struct walk *w, const struct fmt_entry *slot, unsigne
 		if (le64_get(e->where) == 0 || first + span <= w->cursor)
 			continue;
 		if (level)
-			r = walk_slot(w, e, level - 1, first);
+			r = walk_slot(w, e, level - 1, first, n->birth);
 		else
-			r = visit(w, w->leaf_what, first, ent_get(e));
+			r = visit(w, w->leaf_what, first, ent_get(e), n->birth);
 	}
 	n->pins--;
 	return r;
@@ -58,7 +59,7 @@ static int walk_tree(const struct walk *w, const struct tree *tree)
 {
 	if (tree->height == 0 || le64_get(tree->root.where) == 0)
 		return 0;
-	return walk_slot(w, &tree->root, tree->height - 1, 0);
+	return walk_slot(w, &tree->root, tree->height - 1, 0, w->pool->generation);
 }
 
 int walk_all(struct thin_pool *pool, const struct walk_ops *ops)

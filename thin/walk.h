@@ -21,6 +21,7 @@ struct walk_item {
 	struct volume *volume; /* NULL: catalog or reclaim */
 	struct vblk v;	       /* first block it covers */
 	struct ent e;
+	uint32_t born_by; /* birth of the node that names it, of a root the pool's generation */
 };
 
 struct walk_ops {
