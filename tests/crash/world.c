@@ -232,7 +232,8 @@ static void world_setup(struct world *w)
 
 static void world_script(struct world *w)
 {
-	unsigned how = (unsigned)rng_below(&w->rng, 3); /* in turn, at once, in turn and flush */
+	/* in turn, at once, in turn and a flush, one a little after the other and a flush */
+	unsigned how = (unsigned)rng_below(&w->rng, 4);
 
 	world_watch(w, 100, 8);
 	for (unsigned i = 0; i < w->spec->script_len; i++) {
@@ -241,10 +242,12 @@ static void world_script(struct world *w)
 				break;
 			world_turn(w);
 		}
-		if (how != 1)
+		if (how == 0 || how == 2)
 			world_drain(w);
+		for (uint64_t t = how == 3 ? rng_below(&w->rng, 10) : 0; t > 0; t--)
+			world_turn(w);
 	}
-	if (how == 2)
+	if (how >= 2)
 		world_start(w, op_find("flush"));
 	world_drain(w);
 	for (unsigned i = 0; i < 20; i++)

@@ -323,7 +323,7 @@ static void sim_submit(struct thin_dev *dev, struct dev_io *io)
 {
 	struct dev_sim *sim = sim_of(dev);
 	struct sim_op *op = must(calloc(1, sizeof(*op))), **at = &sim->ops;
-	unsigned delay = sim->delay * (rng_percent(&sim->rng, 5) ? 10 : 1);
+	unsigned delay = sim->delay * (rng_percent(&sim->rng, 8) ? 20 : 1);
 
 	sim_check_io(sim, io);
 	*op = (struct sim_op){ .io = io, .res = sim_fault(sim, io->op) };

@@ -43,7 +43,7 @@ struct thin_dev *dev_sim_port(struct dev_sim *sim);
 void dev_sim_on_event(struct dev_sim *sim, void (*event)(void *user, enum sim_event what),
 		      void *user);
 
-/* How long requests take, in polls: 0 to `polls`, and ten times that now and then. */
+/* How long requests take, in polls: 0 to `polls`, and twenty times that now and then. */
 void dev_sim_set_delay(struct dev_sim *sim, unsigned polls);
 
 /* What a reader sees now: completed writes included.  What would be left of a cut that loses all
