@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,9 @@ static uint64_t test_clock(void)
 static int start(void **state)
 {
 	fd = memfd_create("log", 0);
+	/* A memfd has no lock on its position; a journal, pipe or file opened for append needs
+	 * none. */
+	fcntl(fd, F_SETFL, O_APPEND);
 	log_set_level(LOG_LEVEL_INFO);
 	log_set_test(fd, true, test_clock);
 	return fd < 0;
