@@ -322,6 +322,7 @@ static void cut(struct thin_pool *pool)
 	fix_bitmaps(pool);
 	fill_records(pool);
 	fill_super(pool);
+	pool->nodes.made_count = 0;
 	pool->generation++;
 	pool->stat.checkpoint_bytes += (ck->write_count + 2) * FMT_BLOCK;
 }
@@ -438,6 +439,7 @@ static void finish(struct thin_pool *pool)
 	ck->last_ms = pool->now_ms;
 	journal_trim(pool, ck->cut_seq + 1, ck->cut_pred);
 	space_checkpointed(&pool->space, pool->checkpoint, ck->cut_seq);
+	reclaim_checkpointed(pool);
 	pool->stat.checkpoints++;
 	pool_wake_stalled(pool);
 }

@@ -223,7 +223,8 @@ void node_prefetch(struct thin_pool *pool, struct ent e, unsigned level)
 	if (e.where & FMT_ENT_MEM || !space_valid(&pool->space, ent_pblk(e)) ||
 	    table_find(&pool->nodes, ent_pblk(e)))
 		return;
-	load_start(pool, e, level);
+	if (pool_nodes_available(pool, pool->admitted_nodes + 1))
+		load_start(pool, e, level);
 }
 
 int node_get(struct thin_pool *pool, struct ent e, unsigned level, struct task *task,
@@ -241,7 +242,8 @@ int node_get(struct thin_pool *pool, struct ent e, unsigned level, struct task *
 	n = table_find(&pool->nodes, ent_pblk(e));
 	if (n && bad_expired(pool, n))
 		n = NULL;
-	if (!n)
+	/* loads leave the slots to the nodes that were admitted and to the catalog at a cut */
+	if (!n && (!task || pool_nodes_available(pool, pool->admitted_nodes + 1)))
 		n = load_start(pool, e, level);
 	if (!n)
 		return pool_stall_or_fail(pool, task);
@@ -277,6 +279,7 @@ struct node *node_new(struct thin_pool *pool, unsigned level)
 	n->crc = 0;
 	n->sticky = false;
 	pool->nodes.dirty_count++;
+	pool->nodes.made_count++;
 	return n;
 }
 

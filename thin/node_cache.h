@@ -67,6 +67,8 @@ struct node_cache {
 	uint32_t bucket_mask;
 	uint32_t unused; /* slot + 1 */
 	uint32_t hand;
+	uint32_t
+		made_count; /* DIRTY since the last cut, dropped ones included: a replay has them */
 	uint32_t unused_count, dirty_count, writing_count, loading_count;
 	uint64_t pages_bytes, node_bytes;
 };

@@ -115,7 +115,9 @@ int ops_apply(struct thin_pool *pool, const struct fmt_op *op, uint64_t seq)
 
 	if (kind == FMT_OP_CREATE)
 		return apply_create(pool, op);
-	if (!vol)
+	/* admitted when it was logged; the log of another pool, or a forged one, has no such limit
+	 */
+	if (!vol || reclaim_room(pool) < (kind == FMT_OP_DELETE ? 1 : MAP_UNMAP_NODES))
 		return -EUCLEAN;
 	switch (kind) {
 	case FMT_OP_RESIZE:

@@ -194,7 +194,7 @@ bool pool_nodes_available(const struct thin_pool *pool, uint64_t count)
 
 bool pool_nodes_for(const struct thin_pool *pool, uint64_t nodes)
 {
-	return pool->nodes.dirty_count + pool->admitted_nodes + nodes <= pool->dirty_limit &&
+	return pool->nodes.made_count + pool->admitted_nodes + nodes <= pool->dirty_limit &&
 	       pool_nodes_available(pool, pool->admitted_nodes + nodes);
 }
 
@@ -291,7 +291,7 @@ static bool checkpoint_due(const struct thin_pool *pool)
 	const struct journal *j = &pool->journal;
 
 	if (pool->ck.wanted || j->seq - j->start >= pool->checkpoint_pages ||
-	    pool->nodes.dirty_count > pool->dirty_limit / 2)
+	    pool->nodes.made_count > pool->dirty_limit / 2)
 		return true;
 	return idle_for(pool, IDLE_CHECKPOINT_MS) && !reclaim_pending(pool) &&
 	       anything_to_checkpoint(pool);

@@ -11,7 +11,11 @@
  * (admitted_nodes).  The invariant kept by admission:
  *
  *	free blocks  >=  admitted blocks + dirty nodes + admitted nodes + catalog_cut_blocks()
- *	dirty nodes + admitted nodes  <=  dirty_limit (a third of the cache)
+ *	nodes made since the cut + admitted nodes  <=  dirty_limit (a third of the cache)
+ *
+ * The second one counts nodes that were made and dropped again, because a replay has them all: at
+ * most two cuts' worth, so that a recovery fits into the same cache.  Loading a node leaves room
+ * for those that were admitted and for the catalog at a cut (pool_nodes_available()).
  */
 #ifndef THIN_POOL_H
 #define THIN_POOL_H

@@ -34,7 +34,7 @@ void reclaim_init(struct thin_pool *pool)
 
 uint32_t reclaim_room(const struct thin_pool *pool)
 {
-	return RECLAIM_ITEMS_MAX - pool->reclaim.count;
+	return RECLAIM_ITEMS_MAX - pool->reclaim.replay_count;
 }
 
 bool reclaim_pending(const struct thin_pool *pool)
@@ -51,6 +51,8 @@ static struct reclaim_item *item_add(struct reclaim *rc)
 	memset(it, 0, sizeof(*it));
 	STAILQ_INSERT_TAIL(&rc->work, it, link);
 	rc->count++;
+	rc->replay_count++;
+	rc->cut_count++;
 	rc->changed = true;
 	return it;
 }
@@ -232,6 +234,7 @@ void reclaim_cut(struct thin_pool *pool)
 	struct catalog *c = &pool->catalog;
 	uint64_t need = reclaim_records(pool);
 
+	pool->reclaim.cut_count = pool->reclaim.count;
 	if (!pool->reclaim.changed)
 		return;
 	while (pool->reclaim.slot_count > need)
@@ -247,6 +250,11 @@ void reclaim_cut(struct thin_pool *pool)
 	for (uint64_t i = 0; i < need; i++)
 		catalog_touch(c, pool->reclaim.slot[i]);
 	pool->reclaim.changed = false;
+}
+
+void reclaim_checkpointed(struct thin_pool *pool)
+{
+	pool->reclaim.replay_count = pool->reclaim.cut_count;
 }
 
 void reclaim_encode(struct thin_pool *pool, uint64_t index, struct fmt_rec_work *rec)

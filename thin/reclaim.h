@@ -29,6 +29,12 @@ struct reclaim {
 	struct reclaim_item item[RECLAIM_ITEMS_MAX];
 	struct reclaim_items work, unused;
 	uint32_t count;
+	/*
+	 * A recovery has all items of the last durable cut and all that were added since at once,
+	 * whatever has been given back meanwhile: these are what is bounded.
+	 */
+	uint32_t replay_count;		    /* ... from the last durable cut on */
+	uint32_t cut_count;		    /* ... from the last cut on */
 	uint64_t slot[RECLAIM_RECORDS_MAX]; /* of the catalog: the WORK records */
 	uint64_t slot_count;
 	struct task task;
@@ -43,6 +49,8 @@ void reclaim_init(struct thin_pool *pool);
 void reclaim_add(struct thin_pool *pool, struct fmt_entry root, uint32_t height,
 		 struct volume *owner);
 uint32_t reclaim_room(const struct thin_pool *pool);
+/* The last cut is durable. */
+void reclaim_checkpointed(struct thin_pool *pool);
 bool reclaim_pending(const struct thin_pool *pool);
 /* A slice of work; from thin_pool_run(). */
 void reclaim_run(struct thin_pool *pool);

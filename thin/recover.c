@@ -404,6 +404,9 @@ static int pass_2(struct recovery *rc)
 	if (rc->log.next < rc->end)
 		return err_set(rc->err, -EIO, "log page %" PRIu64 " cannot be read again",
 			       rc->log.next);
+	/* room for the closing checkpoint's catalog, and for reading where nothing is written */
+	if (!pool_nodes_available(pool, pool->nodes.count / 8))
+		return -ENOBUFS;
 	space_replayed(&pool->space);
 	if (rc->generation >= pool->generation)
 		pool->generation = rc->generation + 1;
