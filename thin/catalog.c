@@ -236,6 +236,34 @@ void volume_rename(struct catalog *c, struct volume *vol, const char *name)
 	catalog_touch(c, vol->slot);
 }
 
+uint64_t volume_promise(const struct volume *vol)
+{
+	uint64_t blocks = vol->size_bytes / FMT_BLOCK;
+	uint64_t have = vol->mapped_blocks + vol->reserved_blocks;
+
+	return vol->reserve_full && blocks > have ? blocks - have : 0;
+}
+
+void volume_count(struct thin_pool *pool, struct volume *vol, int mapped, int reserved)
+{
+	pool->promised_blocks -= volume_promise(vol);
+	vol->mapped_blocks += (uint64_t)(int64_t)mapped;
+	vol->reserved_blocks += (uint64_t)(int64_t)reserved;
+	pool->promised_blocks += volume_promise(vol);
+	pool->data_blocks += (uint64_t)(int64_t)mapped;
+	pool->reserved_blocks += (uint64_t)(int64_t)reserved;
+}
+
+void volume_set_size(struct thin_pool *pool, struct volume *vol, uint64_t size_bytes,
+		     bool reserve_full)
+{
+	pool->promised_blocks -= volume_promise(vol);
+	vol->size_bytes = size_bytes;
+	vol->reserve_full = reserve_full;
+	pool->promised_blocks += volume_promise(vol);
+	volume_touch(pool, vol);
+}
+
 void volume_touch(struct thin_pool *pool, struct volume *vol)
 {
 	catalog_touch(&pool->catalog, vol->slot);
@@ -253,6 +281,7 @@ static void encode_volume(const struct volume *v, struct fmt_rec_volume *rec)
 	rec->root = v->tree.root;
 	rec->height = le32_put(v->tree.height);
 	rec->state = le32_put(1);
+	rec->flags = le32_put(v->reserve_full ? FMT_VOLUME_RESERVE_FULL : 0);
 	memcpy(rec->name, v->name, sizeof(v->name));
 }
 
@@ -323,8 +352,10 @@ static int decode_volume(struct thin_pool *pool, uint64_t slot, const struct fmt
 	v->reserved_blocks = le64_get(rec->reserved_blocks);
 	v->tree.root = rec->root;
 	v->tree.height = le32_get(rec->height);
+	v->reserve_full = le32_get(rec->flags) & FMT_VOLUME_RESERVE_FULL;
 	pool->data_blocks += v->mapped_blocks;
 	pool->reserved_blocks += v->reserved_blocks;
+	pool->promised_blocks += volume_promise(v);
 	volume_insert(c, v);
 	return 0;
 }

@@ -25,6 +25,7 @@ struct volume {
 	char name[THIN_NAME_MAX + 1];
 	uint64_t size_bytes, created_s;
 	uint64_t mapped_blocks, reserved_blocks;
+	bool reserve_full; /* every block of it is promised: see volume_promise() */
 	struct tree tree;
 	uint32_t open_count;
 	uint32_t busy_count; /* data requests under way */
@@ -83,6 +84,13 @@ int volume_add(struct catalog *c, uint64_t id, const char *name, uint64_t size_b
 /* Forget it; its tree has been handed over. */
 void volume_remove(struct catalog *c, struct volume *vol);
 void volume_rename(struct catalog *c, struct volume *vol, const char *name);
+/* Count blocks that became (or are no longer) mapped or provisioned; keeps the pool's sums. */
+void volume_count(struct thin_pool *pool, struct volume *vol, int mapped, int reserved);
+/* Blocks that a volume with reserve_full may still ask for and must get. */
+uint64_t volume_promise(const struct volume *vol);
+/* Change what is promised: size and the flag. */
+void volume_set_size(struct thin_pool *pool, struct volume *vol, uint64_t size_bytes,
+		     bool reserve_full);
 /* Its record has to be written by the next checkpoint. */
 void volume_touch(struct thin_pool *pool, struct volume *vol);
 

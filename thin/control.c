@@ -38,14 +38,16 @@ static int stall(struct req_state *rs)
 	return -EAGAIN;
 }
 
-/* An operation that needs a record of the catalog and at most `nodes` DIRTY nodes. */
-static int do_op(struct req_state *rs, const struct fmt_op *op, uint64_t nodes)
+/* An operation that needs a record of the catalog, at most `nodes` DIRTY nodes, and makes a promise
+ * of `blocks`. */
+static int do_op(struct req_state *rs, const struct fmt_op *op, uint64_t nodes, uint64_t blocks)
 {
 	int r;
 
 	if (!rs->pool->failed && !ops_room(rs->pool))
 		return stall(rs);
-	r = io_admit(rs, 0, nodes, 4, true);
+	blocks += blocks / (FMT_NODE_ENTRIES / 2);
+	r = io_admit(rs, 0, nodes, 4 + blocks, true);
 	return r ? r : ops_do(rs->pool, op);
 }
 
@@ -66,7 +68,9 @@ static int create(struct req_state *rs)
 	if (catalog_reserve_slot(c))
 		return -ENOMEM;
 	strcpy((char *)op.name, name);
-	return do_op(rs, &op, 0);
+	if (req->reserve_full)
+		op.flags = le32_put(FMT_VOLUME_RESERVE_FULL);
+	return do_op(rs, &op, 0, req->reserve_full ? req->size_bytes / FMT_BLOCK : 0);
 }
 
 /* Shrinking waits until no data request is under way, and holds new ones back. */
@@ -83,7 +87,7 @@ static int shrink(struct req_state *rs, struct volume *vol, const struct fmt_op 
 	}
 	r = map_unmap_probe(rs->pool, &vol->tree, from, to, &rs->task);
 	if (r >= 0)
-		r = do_op(rs, op, MAP_UNMAP_NODES);
+		r = do_op(rs, op, MAP_UNMAP_NODES, 0);
 	if (r == -EAGAIN)
 		return r;
 	vol->barrier = false;
@@ -103,7 +107,9 @@ static int resize(struct req_state *rs, struct volume *vol)
 	if (req->size_bytes == vol->size_bytes)
 		return 0;
 	if (req->size_bytes > vol->size_bytes)
-		return do_op(rs, &op, 0);
+		return do_op(rs, &op, 0,
+			     vol->reserve_full ? (req->size_bytes - vol->size_bytes) / FMT_BLOCK
+					       : 0);
 	if (!req->shrink)
 		return -EBUSY;
 	return shrink(rs, vol, &op);
@@ -119,7 +125,7 @@ static int rename_volume(struct req_state *rs, struct volume *vol)
 	if (volume_by_name(&rs->pool->catalog, name))
 		return -EEXIST;
 	strcpy((char *)op.name, name);
-	return do_op(rs, &op, 0);
+	return do_op(rs, &op, 0, 0);
 }
 
 /* Always works: it asks for no space beyond what the reserve holds for the catalog. */

@@ -167,6 +167,8 @@ struct fmt_rec_head {
 	uint8_t reserved[16];
 };
 
+#define FMT_VOLUME_RESERVE_FULL 1u /* in a volume's record and in its CREATE operation */
+
 struct fmt_rec_volume {
 	struct fmt_rec_head head;
 	le64_t id;

@@ -275,7 +275,7 @@ static int stall_for_checkpoint(struct req_state *rs)
 int io_admit(struct req_state *rs, uint64_t records, uint64_t nodes, uint64_t blocks, bool fresh)
 {
 	struct thin_pool *pool = rs->pool;
-	uint64_t promised = fresh ? pool->reserved_blocks + pool->block_margin : 0;
+	uint64_t promised = fresh ? pool_promised(pool) + pool->block_margin : 0;
 
 	if (pool->failed)
 		return -EIO;

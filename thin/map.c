@@ -170,13 +170,10 @@ void map_clear_entry(struct thin_pool *pool, struct volume *vol, struct fmt_entr
 
 	if (ent.where & FMT_ENT_MAPPED) {
 		space_free_logged(&pool->space, ent_pblk(ent), log_seq);
-		vol->mapped_blocks--;
-		pool->data_blocks--;
+		volume_count(pool, vol, -1, 0);
 	}
-	if (ent.where & FMT_ENT_RESERVED) {
-		vol->reserved_blocks--;
-		pool->reserved_blocks--;
-	}
+	if (ent.where & FMT_ENT_RESERVED)
+		volume_count(pool, vol, 0, -1);
 	*e = (struct fmt_entry){ 0 };
 }
 

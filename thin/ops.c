@@ -36,13 +36,17 @@ static int apply_create(struct thin_pool *pool, const struct fmt_op *op)
 	uint64_t id = le64_get(op->volume), size = le64_get(op->a);
 	char name[THIN_NAME_MAX + 1];
 	struct volume *vol;
+	int r;
 
 	if (op_name(op, name) || volume_by_id(c, id) || volume_by_name(c, name) ||
 	    size > THIN_VOLUME_MAX || size % FMT_BLOCK)
 		return -EUCLEAN;
 	if (id >= c->next_id)
 		c->next_id = id + 1;
-	return volume_add(c, id, name, size, le64_get(op->b), &vol);
+	r = volume_add(c, id, name, size, le64_get(op->b), &vol);
+	if (!r)
+		volume_set_size(pool, vol, size, le32_get(op->flags) & FMT_VOLUME_RESERVE_FULL);
+	return r;
 }
 
 static int apply_resize(struct thin_pool *pool, struct volume *vol, const struct fmt_op *op,
@@ -58,8 +62,7 @@ static int apply_resize(struct thin_pool *pool, struct volume *vol, const struct
 			      (struct vblk){ map_capacity(FMT_HEIGHT_MAX) }, seq);
 	if (r)
 		return r;
-	vol->size_bytes = size;
-	volume_touch(pool, vol);
+	volume_set_size(pool, vol, size, vol->reserve_full);
 	return 0;
 }
 
@@ -78,6 +81,7 @@ static int apply_delete(struct thin_pool *pool, struct volume *vol)
 	pool->data_blocks -= vol->mapped_blocks;
 	pool->reclaim_blocks += vol->mapped_blocks;
 	pool->reserved_blocks -= vol->reserved_blocks;
+	pool->promised_blocks -= volume_promise(vol);
 	reclaim_add(pool, vol->tree.root, vol->tree.height, NULL);
 	volume_remove(&pool->catalog, vol);
 	return 0;
@@ -100,8 +104,7 @@ static int apply_provision(struct thin_pool *pool, struct volume *vol, const str
 
 			map_clear_entry(pool, vol, e, seq);
 			*e = ent_put((struct ent){ FMT_ENT_RESERVED, pool->generation, 0 });
-			vol->reserved_blocks++;
-			pool->reserved_blocks++;
+			volume_count(pool, vol, 0, 1);
 		}
 	}
 	return 0;

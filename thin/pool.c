@@ -542,7 +542,7 @@ void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_sta
 	ret_stat->block_count = sp->block_count;
 	ret_stat->data_blocks = pool->data_blocks;
 	ret_stat->metadata_blocks = pool->metadata_blocks;
-	ret_stat->reserved_blocks = pool->reserved_blocks;
+	ret_stat->reserved_blocks = pool->reserved_blocks + pool->promised_blocks;
 	ret_stat->reclaim_blocks = pool->reclaim_blocks;
 	ret_stat->free_blocks = sp->block_count > used ? sp->block_count - used : 0;
 	ret_stat->generation = pool->generation;

@@ -66,6 +66,7 @@ struct thin_pool {
 	uint64_t block_margin; /* new data leaves this much to overwrites */
 	uint64_t commit_bytes, commit_ms, checkpoint_pages;
 	uint64_t data_blocks, reserved_blocks, reclaim_blocks, metadata_blocks;
+	uint64_t promised_blocks; /* of volumes with reserve_full */
 
 	struct task_list runnable, stalled;
 	uint64_t busy_io;	 /* device requests in flight */
@@ -123,6 +124,13 @@ uint64_t pool_random(struct thin_pool *pool);
 bool pool_nodes_available(const struct thin_pool *pool, uint64_t count);
 /* Whether `blocks` of data and `nodes` DIRTY nodes can be admitted without touching the reserve. */
 bool pool_space_for(const struct thin_pool *pool, uint64_t blocks, uint64_t nodes);
+/* Blocks that are promised: provisioned zeroes, what volumes with reserve_full still may ask for,
+ * and the map nodes over those. */
+static inline uint64_t pool_promised(const struct thin_pool *pool)
+{
+	return pool->reserved_blocks + pool->promised_blocks +
+	       (pool->promised_blocks ? pool->promised_blocks / (FMT_NODE_ENTRIES / 2) + 16 : 0);
+}
 bool pool_nodes_for(const struct thin_pool *pool, uint64_t nodes);
 
 /* Build a pool in memory from a superblock's numbers (create, open); -ENOMEM. */

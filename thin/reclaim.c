@@ -94,16 +94,13 @@ static void give_back_block(struct thin_pool *pool, struct volume *owner, struct
 	if (e.where & FMT_ENT_MAPPED) {
 		space_free_at_checkpoint(&pool->space, ent_pblk(e), pool->checkpoint + 1);
 		if (owner) {
-			owner->mapped_blocks--;
-			pool->data_blocks--;
+			volume_count(pool, owner, -1, 0);
 		} else {
 			pool->reclaim_blocks--;
 		}
 	}
-	if (e.where & FMT_ENT_RESERVED && owner) {
-		owner->reserved_blocks--;
-		pool->reserved_blocks--;
-	}
+	if (e.where & FMT_ENT_RESERVED && owner)
+		volume_count(pool, owner, 0, -1);
 }
 
 /* A DIRTY node is only in memory, and its parent's entry must not name it any more. */

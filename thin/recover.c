@@ -263,8 +263,7 @@ static int replay_block(struct recovery *rc, uint64_t seq, const struct fmt_log_
 		return -EUCLEAN;
 	space_publish(&pool->space, ent_pblk(e));
 	*slot = ent_put(e);
-	vol->mapped_blocks++;
-	pool->data_blocks++;
+	volume_count(pool, vol, 1, 0);
 	return 0;
 }
 

@@ -148,6 +148,7 @@ struct thin_vol_stat {
 	uint64_t size_bytes;
 	uint64_t mapped_blocks;	  /* blocks with data */
 	uint64_t reserved_blocks; /* provisioned zeroes */
+	bool reserve_full;	  /* the pool keeps space for every block of it */
 	uint32_t open_count;
 	uint64_t created_s; /* Unix time */
 };
@@ -213,7 +214,8 @@ struct thin_req {
 	uint32_t extent_count;	     /* result; fewer bytes than `len` may be described */
 	const char *name, *new_name; /* control */
 	uint64_t size_bytes, time_s;
-	bool shrink; /* THIN_VOL_RESIZE may cut data off (also while open) */
+	bool shrink;	   /* THIN_VOL_RESIZE may cut data off (also while open) */
+	bool reserve_full; /* THIN_VOL_CREATE: writing to it never meets -ENOSPC */
 	void (*done)(struct thin_req *req, int res);
 	void *user;
 	uint64_t bad_offset; /* result: with -EIO of a checksum, the byte offset in the volume */

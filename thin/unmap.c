@@ -76,7 +76,8 @@ static int provision_leaf(struct req_state *rs, struct vblk from, struct vblk to
 	for (uint64_t v = from.n; v < to.n; v++)
 		fresh += r == -ENOENT ||
 			 le64_get(leaf->page->entry[v % FMT_NODE_ENTRIES].where) == 0;
-	r = admit_op(rs, 2 * FMT_HEIGHT_MAX, fresh, FMT_NODE_ENTRIES, fresh > 0);
+	r = admit_op(rs, 2 * FMT_HEIGHT_MAX, fresh, FMT_NODE_ENTRIES,
+		     fresh > 0 && !rs->req->vol->volume->reserve_full);
 	return r ? r : ops_do(pool, &op);
 }
 

@@ -62,6 +62,7 @@ static void fill_stat(const struct volume *v, struct thin_vol_stat *ret_stat)
 	ret_stat->size_bytes = v->size_bytes;
 	ret_stat->mapped_blocks = v->mapped_blocks;
 	ret_stat->reserved_blocks = v->reserved_blocks;
+	ret_stat->reserve_full = v->reserve_full;
 	ret_stat->open_count = v->open_count;
 	ret_stat->created_s = v->created_s;
 }

@@ -106,10 +106,10 @@ static int admit(struct req_state *rs, struct vblk v, uint64_t count)
 {
 	struct thin_pool *pool = rs->pool;
 	uint64_t nodes = path_nodes(rs->req->vol->volume);
-	uint64_t margin = pool->reserved_blocks + pool->block_margin;
-	int owned = 0, r;
+	uint64_t margin = pool_promised(pool) + pool->block_margin;
+	int owned = rs->req->vol->volume->reserve_full, r;
 
-	if (!pool_space_for(pool, count + margin, nodes))
+	if (!owned && !pool_space_for(pool, count + margin, nodes))
 		owned = all_owned(rs, v, count);
 	if (owned < 0)
 		return owned;
@@ -379,8 +379,7 @@ static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, str
 		return;
 	space_publish(&pool->space, bb->at);
 	*slot = ent_put(e);
-	vol->mapped_blocks++;
-	pool->data_blocks++;
+	volume_count(pool, vol, 1, 0);
 	pool->journal.bytes_unflushed += FMT_BLOCK;
 }
 

@@ -134,12 +134,55 @@ static void test_no_hole_is_a_promise(void **state)
 	free(buf);
 }
 
+static int create_reserved(struct pool_rig *r, const char *name, uint64_t blocks)
+{
+	struct thin_req req = { .op = THIN_VOL_CREATE,
+				.name = name,
+				.size_bytes = blocks * BLK,
+				.reserve_full = true };
+
+	return pool_rig_run(r, &req);
+}
+
+/* A volume with reserve_full never meets ENOSPC, also over a power cut, and not by overwriting. */
+static void test_reserved_volume(void **state)
+{
+	struct pool_rig r;
+	char *buf = rig_buf(BLK, 1);
+	struct thin_vol *vol, *other;
+
+	pool_rig_create(&r, POOL_BLOCKS, 32);
+	assert_int_equal(create_reserved(&r, "big", POOL_BLOCKS), -ENOSPC);
+	assert_int_equal(create_reserved(&r, "r", 300), 0);
+	other = pool_rig_volume(&r, "other", VOL_BLOCKS);
+	assert_true(fill(&r, other, buf) < POOL_BLOCKS - 300);
+	thin_vol_close(other);
+	pool_rig_power_cut(&r);
+	pool_rig_open(&r);
+	assert_int_equal(thin_vol_open(r.pool, "r", &vol), 0);
+	assert_int_equal(thin_vol_open(r.pool, "other", &other), 0);
+	for (int round = 0; round < 2; round++)
+		for (uint64_t i = 0; i < 300; i++) {
+			memset(buf, (int)(1 + i % 200), BLK);
+			assert_int_equal(pool_rig_io(&r, THIN_WRITE, vol, i, 1, buf), 0);
+			if (i % 50 == 0) /* the other one takes what it can get */
+				pool_rig_io(&r, THIN_WRITE, other, VOL_BLOCKS - 1 - i, 1, buf);
+		}
+	check(&r, vol, 300, buf);
+	thin_vol_close(vol);
+	thin_vol_close(other);
+	pool_rig_free(&r);
+	free(buf);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rounds),
 		cmocka_unit_test(test_trim_gives_back),
 		cmocka_unit_test(test_no_hole_is_a_promise),
+		cmocka_unit_test(test_reserved_volume),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
