@@ -108,7 +108,8 @@ const struct nat_rule nat_rules[] = {
 	{ NAT_CHAIN_SERVICES, "meta l4proto . th dport @services accept",
 	  { META(L4PROTO, 1), LOAD(TRANSPORT, 9, 2, 2), IN(SERVICES, 1), ACCEPT } },
 	{ NAT_CHAIN_SERVICES, "meta l4proto icmp accept", { IS_PROTO(IPPROTO_ICMP), ACCEPT } },
-	{ NAT_CHAIN_SERVICES, "meta l4proto ipv6-icmp accept", { IS_PROTO(IPPROTO_ICMPV6), ACCEPT } },
+	/* ipv6-icmp: nft knows its name only from /etc/protocols, which a small host has not. */
+	{ NAT_CHAIN_SERVICES, "meta l4proto 58 accept", { IS_PROTO(IPPROTO_ICMPV6), ACCEPT } },
 	{ NAT_CHAIN_SERVICES, "drop", { DROP } },
 
 	{ NAT_CHAIN_INPUT, "ct state established,related accept", { IS_ESTABLISHED, ACCEPT } },
