@@ -305,7 +305,10 @@ static void client_talk(struct client *client)
 			handshake_failed(client);
 			return;
 		}
-	} while (client_receive(client) && ++round < TALK_ROUNDS);
+		/* Never leave with an end that nothing would wake us for. */
+	} while (
+		client_receive(client) &&
+		(++round < TALK_ROUNDS || handshake_state(client->handshake) != HANDSHAKE_TALKING));
 	client_watch(client);
 }
 
