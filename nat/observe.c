@@ -5,8 +5,9 @@
  * The skeleton (sets, chains, rules) is as it should be when everything of ours was seen and
  * nothing else was seen in our tables: a set of another type, a chain with another hook, a rule
  * too many or in another place all make it differ, and then the plan makes the tables anew.  Rules
- * are compared expression by expression in libnftnl's text form, the n-th one of a chain with the
- * n-th one of the table, because the kernel lists them in order.
+ * are compared expression by expression, the n-th one of a chain with the n-th one of the table,
+ * because the kernel lists them in order; attribute by attribute with the message that we would
+ * send, because libnftnl's parser ends the process at an attribute that it finds too short.
  *
  * Everything here comes from the kernel, and still is checked like foreign bytes: lengths by
  * libmnl's validation, sizes before each copy.
@@ -14,8 +15,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
-#include <libnftnl/expr.h>
-#include <libnftnl/rule.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -26,8 +25,7 @@
 #include "nat/sets.h"
 #include "nat/wire.h"
 
-#define ATTRS_MAX     32
-#define EXPR_TEXT_MAX 256
+#define ATTRS_MAX 32
 
 struct scratch {
 	bool table[NAT_FAMILY_COUNT];
@@ -179,56 +177,91 @@ static const struct nat_rule *nth_rule(enum nat_chain_id chain, size_t n)
 	return NULL;
 }
 
-static bool same_exprs(const struct nftnl_rule *a, const struct nftnl_rule *b)
+/* Flags that are zero are reported also where they must not be given. */
+static bool is_zero_flags(const struct nlattr *a)
 {
-	struct nftnl_expr_iter *ia = nftnl_expr_iter_create(a), *ib = nftnl_expr_iter_create(b);
-	bool same = ia && ib;
+	uint32_t value;
 
-	while (same) {
-		struct nftnl_expr *ea = nftnl_expr_iter_next(ia), *eb = nftnl_expr_iter_next(ib);
-		char ta[EXPR_TEXT_MAX] = "", tb[EXPR_TEXT_MAX] = "";
-
-		if (!ea || !eb) {
-			same = !ea && !eb;
-			break;
-		}
-		nftnl_expr_snprintf(ta, sizeof(ta), ea, NFTNL_OUTPUT_DEFAULT, 0);
-		nftnl_expr_snprintf(tb, sizeof(tb), eb, NFTNL_OUTPUT_DEFAULT, 0);
-		same = !strcmp(ta, tb) && !strcmp(nftnl_expr_get_str(ea, NFTNL_EXPR_NAME),
-						  nftnl_expr_get_str(eb, NFTNL_EXPR_NAME));
-	}
-	if (ia)
-		nftnl_expr_iter_destroy(ia);
-	if (ib)
-		nftnl_expr_iter_destroy(ib);
-	return same;
+	return get_u32(a, &value) && !value;
 }
 
-static int see_rule(struct scratch *x, enum nat_family f, const struct nlattr **tb,
-		    const struct nlmsghdr *nlh)
+/*
+ * Attributes of `ours` and `seen` in any order: the same types, each once, with the same content.
+ * What is nested shows in ours (libnftnl sets the flag, nf_tables does not).
+ */
+static bool same_attrs(const struct nlattr *ours, const struct nlattr *seen, unsigned depth)
+{
+	const struct nlattr *a[ATTRS_MAX] = { 0 }, *b[ATTRS_MAX] = { 0 };
+
+	if ((ours && mnl_attr_parse_nested(ours, collect, a) < 0) ||
+	    (seen && mnl_attr_parse_nested(seen, collect, b) < 0))
+		return false;
+	for (size_t i = 0; i < ATTRS_MAX; i++) {
+		if (!a[i] && (!b[i] || is_zero_flags(b[i])))
+			continue;
+		if (!a[i] || !b[i])
+			return false;
+		if (a[i]->nla_type & NLA_F_NESTED) {
+			if (!depth || !same_attrs(a[i], b[i], depth - 1))
+				return false;
+		} else if (mnl_attr_get_payload_len(a[i]) != mnl_attr_get_payload_len(b[i]) ||
+			   memcmp(mnl_attr_get_payload(a[i]), mnl_attr_get_payload(b[i]),
+				  mnl_attr_get_payload_len(a[i]))) {
+			return false;
+		}
+	}
+	return true;
+}
+
+#define EXPR_DEPTH 4 /* expression, its data, a value or verdict in it */
+
+/* Expressions pair by pair, in order. */
+static bool same_exprs(const struct nlattr *ours, const struct nlattr *seen)
+{
+	const struct nlattr *a = mnl_attr_get_payload(ours), *b = mnl_attr_get_payload(seen);
+	const char *end_a = (const char *)a + mnl_attr_get_payload_len(ours);
+	const char *end_b = (const char *)b + mnl_attr_get_payload_len(seen);
+
+	while (mnl_attr_ok(a, (int)(end_a - (const char *)a))) {
+		if (!mnl_attr_ok(b, (int)(end_b - (const char *)b)) ||
+		    mnl_attr_get_type(b) != NFTA_LIST_ELEM || !same_attrs(a, b, EXPR_DEPTH))
+			return false;
+		a = mnl_attr_next(a);
+		b = mnl_attr_next(b);
+	}
+	return !mnl_attr_ok(b, (int)(end_b - (const char *)b));
+}
+
+/* The expressions attribute of a message that we would send. */
+static const struct nlattr *exprs_of(const struct nlmsghdr *nlh)
+{
+	const struct nlattr *tb[ATTRS_MAX] = { 0 };
+
+	if (mnl_attr_parse(nlh, sizeof(struct nfgenmsg), collect, tb) < 0)
+		return NULL;
+	return tb[NFTA_RULE_EXPRESSIONS];
+}
+
+static int see_rule(struct scratch *x, enum nat_family f, const struct nlattr **tb)
 {
 	int chain = find_chain(f, get_str(tb[NFTA_RULE_CHAIN]));
 	const struct nat_rule *expected;
-	struct nftnl_rule *seen, *ours;
-	int r = 0;
+	const struct nlattr *ours;
+	struct nlbuf b = { 0 };
+	int r;
 
 	if (!is_ours(tb[NFTA_RULE_TABLE]))
 		return 0;
 	expected = chain < 0 ? NULL : nth_rule((enum nat_chain_id)chain, x->rules[chain]++);
-	if (!expected) {
+	if (!expected || !tb[NFTA_RULE_EXPRESSIONS]) {
 		x->differs = true;
 		return 0;
 	}
-	seen = nftnl_rule_alloc();
-	ours = nat_rule_build(expected);
-	if (!seen || !ours)
-		r = -ENOMEM;
-	else if (nftnl_rule_nlmsg_parse(nlh, seen) < 0 || !same_exprs(seen, ours))
+	r = nat_wire_rule(&b, expected);
+	ours = r ? NULL : exprs_of((const struct nlmsghdr *)(const void *)b.data);
+	if (!r && (!ours || !same_exprs(ours, tb[NFTA_RULE_EXPRESSIONS])))
 		x->differs = true;
-	if (seen)
-		nftnl_rule_free(seen);
-	if (ours)
-		nftnl_rule_free(ours);
+	nlbuf_clear(&b);
 	return r;
 }
 
@@ -339,7 +372,7 @@ int nat_observe_message(struct nat_state *s, const struct nlmsghdr *nlh)
 		see_chain(x, f, tb);
 		return 0;
 	case NFT_MSG_NEWRULE:
-		return see_rule(x, f, tb, nlh);
+		return see_rule(x, f, tb);
 	case NFT_MSG_NEWSETELEM:
 		return see_elems(s, x, f, tb);
 	}

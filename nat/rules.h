@@ -72,4 +72,8 @@ struct nftnl_rule;
 /* As libnftnl's object; the caller frees.  NULL without memory. */
 struct nftnl_rule *nat_rule_build(const struct nat_rule *r);
 
+struct nlbuf;
+/* Append the message that makes the rule; 0 or -ENOMEM (wire.c). */
+int nat_wire_rule(struct nlbuf *b, const struct nat_rule *r);
+
 #endif

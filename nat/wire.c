@@ -183,7 +183,7 @@ static int put_chain(struct nlbuf *b, enum nat_chain_id id)
 	return 0;
 }
 
-static int put_rule(struct nlbuf *b, const struct nat_rule *r)
+int nat_wire_rule(struct nlbuf *b, const struct nat_rule *r)
 {
 	struct nlmsghdr *nlh;
 	struct nftnl_rule *rule = nat_rule_build(r);
@@ -294,7 +294,7 @@ static int put_state(struct nlbuf *b, const struct nat_state *s, uint32_t table_
 	for (int i = 0; i < NAT_CHAIN_COUNT && !r; i++)
 		r = put_chain(b, (enum nat_chain_id)i);
 	for (size_t i = 0; i < nat_rule_count && !r; i++)
-		r = put_rule(b, &nat_rules[i]);
+		r = nat_wire_rule(b, &nat_rules[i]);
 	for (int i = 0; i < NAT_SET_COUNT && !r; i++)
 		for (size_t k = 0; k < s->sets[i].count && !r; k++)
 			r = pack(&p, (enum nat_set_id)i, &s->sets[i].e[k], true);

@@ -190,7 +190,8 @@ static int plan_master(struct planning *p, const struct vlan_link *e, const stru
 	if (!b)
 		return -ENOMEM;
 	SAY(b, "~ %s bridge %s -> %s", d->name, or_none(e->master), or_none(d->master));
-	return e->master[0] && d->master[0] ? note_moving(p, d->name) : 0;
+	/* also one that joins, where it already has a carrier and must not hear others */
+	return d->master[0] && (e->master[0] || (e->up && d->isolated)) ? note_moving(p, d->name) : 0;
 }
 
 static int plan_port_flags(struct planning *p, const struct vlan_link *e, const struct vlan_link *d)
@@ -221,12 +222,21 @@ static bool has_more(const struct vlan_membership *a, const struct vlan_membersh
 	return false;
 }
 
-static void say_members(struct box *b, char sign, const char *name, const struct vlan_membership *m)
+/* What `m` has and `other` does not. */
+static void say_members(struct box *b, char sign, const char *name, const struct vlan_membership *m,
+			const struct vlan_membership *other)
 {
-	char vids[80];
+	char vids[80], native[24] = "";
+	struct vlan_vids more;
+	bool tagged;
 
-	SAY(b, "%c %s vids tagged %s native %u", sign, name,
-	    vlan_vids_format(&m->tagged, vids, sizeof(vids)), m->pvid);
+	for (size_t i = 0; i < 64; i++)
+		more.bits[i] = m->tagged.bits[i] & ~other->tagged.bits[i];
+	if (m->pvid && m->pvid != other->pvid)
+		snprintf(native, sizeof(native), " native %u", m->pvid);
+	tagged = !vlan_vids_empty(&more);
+	SAY(b, "%c %s vlans%s%s%s", sign, name, tagged ? " tagged " : "",
+	    tagged ? vlan_vids_format(&more, vids, sizeof(vids)) : "", native);
 }
 
 static int plan_members(struct planning *p, const struct vlan_link *e, const struct vlan_link *d)
@@ -241,13 +251,13 @@ static int plan_members(struct planning *p, const struct vlan_link *e, const str
 		b = add(p, VLAN_STAGE_UNVID, VLAN_OP_VIDS_DEL, e, d);
 		if (!b)
 			return -ENOMEM;
-		say_members(b, '-', d->name, old);
+		say_members(b, '-', d->name, old, new);
 	}
 	if (has_more(new, old)) {
 		b = add(p, VLAN_STAGE_PORT, VLAN_OP_VIDS_ADD, e, d);
 		if (!b)
 			return -ENOMEM;
-		say_members(b, '+', d->name, new);
+		say_members(b, '+', d->name, new, old);
 	}
 	return 0;
 }

@@ -127,7 +127,7 @@ char *vlan_vids_format(const struct vlan_vids *s, char *buf, size_t size)
 			n = snprintf(run, sizeof(run), "%s%u", used ? "," : "", first);
 		else
 			n = snprintf(run, sizeof(run), "%s%u-%u", used ? "," : "", first, last);
-		if (used + (size_t)n + 4 > size && used + (size_t)n + 1 > size) {
+		if (used + (size_t)n >= size) {
 			strcpy(buf + (used + 4 > size ? size - 4 : used), "...");
 			break;
 		}
