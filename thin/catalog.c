@@ -338,7 +338,13 @@ static int decode_volume(struct thin_pool *pool, uint64_t slot, const struct fmt
 	memcpy(name, rec->name, sizeof(name));
 	name[THIN_NAME_MAX] = 0;
 	if (thin_name_check(name, NULL) || le32_get(rec->height) > FMT_HEIGHT_MAX ||
-	    volume_by_name(c, name) || volume_by_id(c, le64_get(rec->id)))
+	    volume_by_name(c, name) || volume_by_id(c, le64_get(rec->id)) ||
+	    le64_get(rec->id) >= c->next_id || le64_get(rec->size_bytes) > THIN_VOLUME_MAX ||
+	    le64_get(rec->size_bytes) % FMT_BLOCK || le32_get(rec->state) != 1 ||
+	    le64_get(rec->mapped_blocks) > pool->space.block_count ||
+	    le64_get(rec->reserved_blocks) > pool->space.block_count ||
+	    !ent_from_disk_valid(pool, ent_get(&rec->root), 1) ||
+	    (le64_get(rec->root.where) && !le32_get(rec->height)))
 		return err_set(err, -EUCLEAN, "catalog: record %" PRIu64 " makes no sense", slot);
 	v = volume_alloc();
 	if (!v)
@@ -369,7 +375,8 @@ static int decode_zones(struct thin_pool *pool, uint64_t slot, const struct fmt_
 	uint32_t count = le32_get(rec->count);
 
 	if (first % FMT_ZONES_PER_REC || count > FMT_ZONES_PER_REC || first >= sp->zone_count ||
-	    count > sp->zone_count - first || index >= c->zone_slot_count)
+	    count > sp->zone_count - first || index >= c->zone_slot_count ||
+	    c->zone_slot[index] != UINT64_MAX)
 		return err_set(err, -EUCLEAN, "catalog: zones record %" PRIu64 " is out of range",
 			       slot);
 	for (uint32_t i = 0; i < count; i++) {
@@ -412,7 +419,7 @@ static int load_record(struct thin_pool *pool, uint64_t slot, struct ent e, void
 {
 	int r;
 
-	if (!(e.where & FMT_ENT_MAPPED) || !space_valid(&pool->space, ent_pblk(e)))
+	if (!ent_from_disk_valid(pool, e, 1))
 		return err_set(err, -EUCLEAN, "catalog: entry %" PRIu64 " is out of range", slot);
 	r = pool_read_block(pool, ent_pblk(e), block);
 	if (r)
@@ -446,6 +453,9 @@ int catalog_load(struct thin_pool *pool, struct err *err)
 	if (posix_memalign(&block, FMT_BLOCK, FMT_BLOCK) ||
 	    slots_grow(c, c->slot_count + 1 + RECLAIM_RECORDS_MAX) || zone_slots_alloc(pool))
 		return err_set(err, -ENOMEM, "catalog: out of memory");
+	if (!ent_from_disk_valid(pool, ent_get(&c->tree.root), 1) ||
+	    (le64_get(c->tree.root.where) && !c->tree.height))
+		return err_set(err, -EUCLEAN, "catalog: its root makes no sense");
 	for (struct vblk v = { 0 }; v.n < c->slot_count; v = next) {
 		struct node *leaf;
 

@@ -29,7 +29,8 @@ struct volume {
 	struct tree tree;
 	uint32_t open_count;
 	uint32_t busy_count; /* data requests under way */
-	bool barrier;	     /* a resize waits for busy_count to become 0 */
+	/* a shrink that waits for busy_count to become 0; all others wait for it */
+	const struct req_state *barrier;
 	/* Requests that change blocks: those under way, then those that wait for them, in order. */
 	struct range_list ranges, range_waiting;
 	struct task_list barrier_waiting;

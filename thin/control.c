@@ -80,7 +80,7 @@ static int shrink(struct req_state *rs, struct volume *vol, const struct fmt_op 
 	struct vblk to = { map_capacity(FMT_HEIGHT_MAX) };
 	int r;
 
-	vol->barrier = true;
+	vol->barrier = rs;
 	if (vol->busy_count) {
 		pool_stall(rs->pool, &rs->task);
 		return -EAGAIN;
@@ -90,7 +90,7 @@ static int shrink(struct req_state *rs, struct volume *vol, const struct fmt_op 
 		r = do_op(rs, op, MAP_UNMAP_NODES, 0);
 	if (r == -EAGAIN)
 		return r;
-	vol->barrier = false;
+	vol->barrier = NULL;
 	pool_wake_list(rs->pool, &vol->barrier_waiting);
 	return r == -EUCLEAN ? -EIO : r;
 }
@@ -153,6 +153,10 @@ static int on_volume(struct req_state *rs)
 
 	if (!vol)
 		return -ENOENT;
+	if (vol->barrier && vol->barrier != rs) { /* it must find its volume as it was */
+		STAILQ_INSERT_TAIL(&vol->barrier_waiting, &rs->task, link);
+		return -EAGAIN;
+	}
 	if (rs->req->op == THIN_VOL_RESIZE)
 		return resize(rs, vol);
 	if (rs->req->op == THIN_VOL_RENAME)
@@ -202,7 +206,7 @@ static int refuse(struct req_state *rs)
 	struct volume *vol = rs->req->name ? volume_by_name(&pool->catalog, rs->req->name) : NULL;
 
 	if (vol && vol->barrier) {
-		vol->barrier = false;
+		vol->barrier = NULL;
 		pool_wake_list(pool, &vol->barrier_waiting);
 	}
 	return pool->failed ? -EIO : -EROFS;

@@ -147,6 +147,23 @@ static struct node *slot_take(struct thin_pool *pool)
 
 /* ---- loading ---- */
 
+bool ent_from_disk_valid(const struct thin_pool *pool, struct ent e, unsigned level)
+{
+	uint64_t flags = e.where & ~FMT_PBLK_MASK;
+
+	if (flags == FMT_ENT_MAPPED)
+		return space_valid(&pool->space, ent_pblk(e));
+	return e.where == 0 || (e.where == FMT_ENT_RESERVED && level == 0);
+}
+
+static bool page_valid(const struct thin_pool *pool, const struct node *n)
+{
+	for (unsigned i = 0; i < FMT_NODE_ENTRIES; i++)
+		if (!ent_from_disk_valid(pool, ent_get(&n->page->entry[i]), n->level))
+			return false;
+	return true;
+}
+
 static void load_done(struct dev_io *io)
 {
 	struct node *n = io->user;
@@ -156,7 +173,7 @@ static void load_done(struct dev_io *io)
 	assert(n->state == NODE_LOADING);
 	pool->nodes.loading_count--;
 	space_read_end(&pool->space, &n->read);
-	if (res == 0 && pool_crc(n->page, FMT_BLOCK) != n->crc)
+	if (res == 0 && (pool_crc(n->page, FMT_BLOCK) != n->crc || !page_valid(pool, n)))
 		res = -EUCLEAN;
 	pool_wake_list(pool, &n->waiters);
 	if (n->dead) {

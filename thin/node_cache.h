@@ -91,6 +91,13 @@ static inline struct pblk ent_pblk(struct ent e)
 	return (struct pblk){ e.where & FMT_PBLK_MASK };
 }
 
+/*
+ * Whether an entry read from disk is one that this code writes: a hole, a block of the pool, or,
+ * at level 0, a provisioned zero.  Everything read is checked by it once, so that the rest may
+ * rely on it; a checksum only says that it was written, not by whom.
+ */
+bool ent_from_disk_valid(const struct thin_pool *pool, struct ent e, unsigned level);
+
 int node_cache_init(struct thin_pool *pool, uint64_t bytes);
 void node_cache_fini(struct node_cache *nc);
 

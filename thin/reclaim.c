@@ -291,7 +291,9 @@ int reclaim_decode(struct thin_pool *pool, uint64_t slot, const struct fmt_rec_w
 		struct reclaim_item *it;
 
 		if (height == 0 || height > FMT_HEIGHT_MAX ||
-		    le64_get(w->cursor) % FMT_NODE_ENTRIES)
+		    le64_get(w->cursor) % FMT_NODE_ENTRIES ||
+		    le64_get(w->cursor) >= map_capacity(height) || !le64_get(w->root.where) ||
+		    !ent_from_disk_valid(pool, ent_get(&w->root), 1))
 			return err_set(err, -EUCLEAN, "catalog: work item makes no sense");
 		it = item_add(&pool->reclaim);
 		it->tree.root = w->root;

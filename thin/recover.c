@@ -27,6 +27,7 @@ struct recovery {
 	uint32_t generation; /* the largest seen */
 	uint64_t shadow_pages;
 	uint8_t *blocks; /* FMT_LOG_SLOTS blocks, to check data */
+	bool readable[FMT_LOG_SLOTS];
 	/* the operation being put together */
 	uint8_t op[FMT_OP_MAX];
 	uint64_t op_id;
@@ -231,6 +232,8 @@ static int pass_1(struct recovery *rc)
 		return err_sys(rc->err, r, "reading the log");
 	rc->end = rc->log.next;
 	rc->end_pred = rc->log.pred;
+	if (rc->generation >= UINT32_MAX - 4)
+		return err_set(rc->err, -EUCLEAN, "the generation counter is exhausted");
 	return check_gap(rc);
 }
 
@@ -248,7 +251,7 @@ static int replay_block(struct recovery *rc, uint64_t seq, const struct fmt_log_
 	int r;
 
 	if (!vol || v.n >= map_capacity(FMT_HEIGHT_MAX) ||
-	    (!hole && (!space_valid(&pool->space, (struct pblk){ e.where & FMT_PBLK_MASK }))))
+	    (!hole && ((e.where & FMT_ENT_MAPPED) == 0 || !ent_from_disk_valid(pool, e, 1))))
 		return -EUCLEAN;
 	if (e.birth > pool->generation)
 		pool->generation = e.birth;
@@ -310,7 +313,7 @@ static void data_read(struct dev_io *io)
 }
 
 /* Read all blocks that the page's records name, at once. */
-static int read_page_data(struct recovery *rc, const struct fmt_log_head *page)
+static void read_page_data(struct recovery *rc, const struct fmt_log_head *page)
 {
 	struct thin_pool *pool = rc->pool;
 	struct data_check check[FMT_LOG_SLOTS];
@@ -339,10 +342,9 @@ static int read_page_data(struct recovery *rc, const struct fmt_log_head *page)
 	}
 	while (pending)
 		pool->dev->ops->wait(pool->dev);
+	/* what cannot be read did not arrive, as far as anybody was told */
 	for (uint32_t i = 0; i < slots; i++)
-		if (check[i].pending && check[i].io.res)
-			return check[i].io.res;
-	return 0;
+		rc->readable[i] = check[i].pending && check[i].io.res == 0;
 }
 
 static bool data_arrived(const struct recovery *rc, const struct fmt_log_head *page,
@@ -350,7 +352,8 @@ static bool data_arrived(const struct recovery *rc, const struct fmt_log_head *p
 {
 	uint64_t i = (uint64_t)(b - (const struct fmt_log_block *)(page + 1));
 
-	return pool_crc(rc->blocks + i * FMT_BLOCK, FMT_BLOCK) == le32_get(b->crc);
+	return rc->readable[i] &&
+	       pool_crc(rc->blocks + i * FMT_BLOCK, FMT_BLOCK) == le32_get(b->crc);
 }
 
 static int replay_record(struct recovery *rc, const struct fmt_log_head *page, const void *slot,
@@ -393,9 +396,7 @@ static int pass_2(struct recovery *rc)
 	log_reader_rewind(&rc->log);
 	while (rc->log.next < rc->end && (r = log_reader_next(&rc->log, &page)) == 0 && page) {
 		if (le64_get(page->seq) > rc->mark)
-			r = read_page_data(rc, page);
-		if (r)
-			return err_sys(rc->err, r, "reading data that the log names");
+			read_page_data(rc, page);
 		r = each_record(rc, page, replay_record);
 		if (r)
 			return r;

@@ -84,10 +84,11 @@ static bool geometry_valid(const struct fmt_super *sb)
 
 	return size <= THIN_POOL_MAX / FMT_BLOCK && log >= 8 &&
 	       log <= THIN_JOURNAL_MAX / FMT_BLOCK && zone >= 64 && zone <= FMT_ZONE_BLOCKS &&
-	       zone % 64 == 0 && end + 2 <= size && FMT_LOG_FIRST + log < end &&
-	       space_zone_count(end, log, zone) > 0 &&
+	       zone % 64 == 0 && size >= 4 && end <= size - 2 && FMT_LOG_FIRST + log < end &&
+	       space_zone_count(end, log, zone) > 0 && le64_get(sb->log_seq) > 0 &&
+	       le64_get(sb->generation) < UINT32_MAX - 8 &&
 	       le32_get(sb->catalog_height) <= FMT_HEIGHT_MAX &&
-	       le64_get(sb->catalog_slots) <= map_capacity(FMT_HEIGHT_MAX);
+	       le64_get(sb->catalog_slots) <= size && le32_get(sb->metadata_copies) == 1;
 }
 
 static int check_version(const struct fmt_super *sb, struct err *err)
