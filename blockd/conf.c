@@ -5,7 +5,7 @@
  *	root: control runtime connections handshake_timeout
  *	listen "name" { address mode owner group insecure }
  *	pool   "name" { path size journal cache buffers spin_us create }
- *	volume "name" { pool size description }
+ *	volume "name" { pool size reserve description }
  *
  * The tables say what one value may be; the check_*() functions below what must hold between
  * values.  Each adds its complaints to the tree and goes on, so that one run shows them all; only
@@ -167,6 +167,8 @@ static const struct conf_key pool_keys[] = {
 	{ 0 },
 };
 
+static const char *const reserve_words[] = { "none", "full", NULL };
+
 static const struct conf_key volume_keys[] = {
 	{ .name = "pool",
 	  .type = CONF_STRING,
@@ -179,6 +181,11 @@ static const struct conf_key volume_keys[] = {
 	  .max = THIN_VOLUME_MAX,
 	  .check = check_block_multiple,
 	  .help = "made with it, grown to it, never shrunk" },
+	{ .name = "reserve",
+	  .type = CONF_WORD,
+	  .preset = "none",
+	  .words = reserve_words,
+	  .help = "full: the pool keeps space for every block, writing never finds it full" },
 	{ .name = "description", .type = CONF_STRING, .max = 255, .help = "a line for people" },
 	{ 0 },
 };
@@ -375,6 +382,7 @@ static void take_volume(struct blockd_conf_volume *volume, const struct conf_sec
 	volume->section = s;
 	volume->pool = conf_text(s, "pool");
 	volume->size_bytes = conf_number(s, "size");
+	volume->reserve_full = conf_number(s, "reserve") == 1;
 	volume->description = conf_text(s, "description");
 }
 

@@ -40,6 +40,7 @@ struct blockd_conf_volume {
 	const char *name, *pool, *description; /* description: NULL when there is none */
 	const struct conf_section *section;
 	uint64_t size_bytes;
+	bool reserve_full; /* of a volume that is made; an existing one keeps what it has */
 };
 
 struct blockd_conf {

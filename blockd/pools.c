@@ -273,6 +273,7 @@ static int volume_declare(struct blockd_pool *pool, const struct blockd_conf_vol
 {
 	struct thin_req req = { .name = volume->name,
 				.size_bytes = volume->size_bytes,
+				.reserve_full = volume->reserve_full,
 				.time_s = (uint64_t)time(NULL) };
 	struct thin_vol_stat stat;
 	int rc = pools_find_volume(pool, volume->name, &stat);

@@ -32,6 +32,7 @@ struct op {
 	struct target target;
 	char new_name[THIN_NAME_MAX + 1];
 	uint64_t size_bytes;
+	bool reserve_full; /* create */
 	bool force;
 	bool create;
 	unsigned cuts;
@@ -265,6 +266,7 @@ static void create_submit(struct op *op)
 	op->task.req = (struct thin_req){ .op = THIN_VOL_CREATE,
 					  .name = op->target.name,
 					  .size_bytes = op->size_bytes,
+					  .reserve_full = op->reserve_full,
 					  .time_s = (uint64_t)time(NULL) };
 	op_post(op);
 }
@@ -277,7 +279,7 @@ static void create_answer(struct op *op)
 	op_end(op, volume_reply(op));
 }
 
-/* Arguments of create and claim: volume, size, [pool]. */
+/* Arguments of create and claim: volume, size, [pool], [reserve_full]. */
 static int op_take_new(struct op *op, struct err *err)
 {
 	const char *volume, *pool = NULL;
@@ -285,7 +287,8 @@ static int op_take_new(struct op *op, struct err *err)
 
 	if (ctl_arg_text(op->req, "volume", true, &volume) < 0 ||
 	    ctl_arg_u64(op->req, "size", true, &op->size_bytes) < 0 ||
-	    ctl_arg_text(op->req, "pool", false, &pool) < 0)
+	    ctl_arg_text(op->req, "pool", false, &pool) < 0 ||
+	    ctl_arg_flag(op->req, "reserve_full", &op->reserve_full) < 0)
 		return -EAGAIN;
 	rc = check_size(op->size_bytes, err);
 	return rc < 0 ? rc : target_resolve(op->daemon, volume, pool, &op->target, err);

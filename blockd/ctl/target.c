@@ -220,18 +220,19 @@ static json_t *volume_json(const struct blockd *daemon, struct blockd_pool *pool
 							 : json_null();
 
 	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, "
-			 "s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}}",
+			 "s:b, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}}",
 			 "pool", pool->conf->name, "name", stat->name, "id", (json_int_t)stat->id,
 			 "size_bytes", (json_int_t)stat->size_bytes, "used_bytes",
 			 (json_int_t)(stat->mapped_blocks * THIN_BLOCK_SIZE), "reserved_bytes",
 			 (json_int_t)(stat->reserved_blocks * THIN_BLOCK_SIZE), "connections",
 			 (json_int_t)info->connections, "created_s", (json_int_t)stat->created_s,
-			 "declared", declared_json(declared), "description", text, "io", "reads",
-			 (json_int_t)io->reads, "writes", (json_int_t)io->writes, "flushes",
-			 (json_int_t)io->flushes, "trims", (json_int_t)io->trims, "zeroes",
-			 (json_int_t)io->zeroes, "others", (json_int_t)io->others, "read_bytes",
-			 (json_int_t)io->read_bytes, "written_bytes", (json_int_t)io->written_bytes,
-			 "trimmed_bytes", (json_int_t)io->trimmed_bytes, "zeroed_bytes",
+			 "declared", declared_json(declared), "description", text, "reserve_full",
+			 stat->reserve_full, "io", "reads", (json_int_t)io->reads, "writes",
+			 (json_int_t)io->writes, "flushes", (json_int_t)io->flushes, "trims",
+			 (json_int_t)io->trims, "zeroes", (json_int_t)io->zeroes, "others",
+			 (json_int_t)io->others, "read_bytes", (json_int_t)io->read_bytes,
+			 "written_bytes", (json_int_t)io->written_bytes, "trimmed_bytes",
+			 (json_int_t)io->trimmed_bytes, "zeroed_bytes",
 			 (json_int_t)io->zeroed_bytes, "errors", (json_int_t)io->errors);
 }
 

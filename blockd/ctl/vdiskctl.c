@@ -11,7 +11,6 @@
 #include "blockd/ctl/vdiskctl.h"
 #include "common/daemon/ctl.h"
 
-
 #define ASK_TIMEOUT_MS 600000 /* removing or growing may wait for a checkpoint of a busy pool */
 
 int vdiskctl_fail(struct cli *cli, int code, const struct err *err)
@@ -96,16 +95,20 @@ static const struct output_column volume_done[] = {
 static int verb_create(struct cli *cli)
 {
 	const char *size_text = cli_option(cli, "size");
+	const char *reserve = cli_option(cli, "reserve");
 	json_t *args;
 	uint64_t size;
 	int rc;
 
 	if (!size_text)
 		return cli_usage_error(cli, "create needs --size SIZE");
+	if (reserve && strcmp(reserve, "none") && strcmp(reserve, "full"))
+		return cli_usage_error(cli, "--reserve takes none or full");
 	rc = cli_parse_size(cli, "--size", size_text, &size);
 	if (rc)
 		return rc;
-	args = json_pack("{s:s, s:I}", "volume", cli->argv[0], "size", (json_int_t)size);
+	args = json_pack("{s:s, s:I, s:b}", "volume", cli->argv[0], "size", (json_int_t)size,
+			 "reserve_full", reserve && strcmp(reserve, "full") == 0);
 	set_text(args, "pool", cli_option(cli, "pool"));
 	return ask_record(cli, "volume-create", args, volume_done);
 }
@@ -135,6 +138,7 @@ static int verb_info(struct cli *cli)
 		{ "size_bytes", "size", OUTPUT_SIZE },
 		{ "used_bytes", "used", OUTPUT_SIZE },
 		{ "reserved_bytes", "reserved", OUTPUT_SIZE },
+		{ "reserve_full", "fully reserved", OUTPUT_TEXT },
 		{ "created_s", "created", OUTPUT_TIME },
 		{ "declared", "declared", OUTPUT_TEXT },
 		{ "uris", "URIs", OUTPUT_TEXT },
@@ -350,6 +354,7 @@ static void complete(struct cli *cli, const char *argument, FILE *f)
 static const struct cli_option create_options[] = {
 	{ "size", 0, "SIZE", false, "its size, for instance 10G" },
 	OPTION_POOL,
+	{ "reserve", 0, "none|full", false, "full: keep space for every block of it" },
 	{ 0 },
 };
 static const struct cli_option ls_options[] = {
