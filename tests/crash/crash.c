@@ -10,6 +10,8 @@
  *operations once, then triples, random, full and faulty workloads and more pairs in turn until the
  *time is over.  The first sweep over the pairs is not cut short by the time.
  *
+ * CRASH_HISTORY in the environment: a failure shows all it remembers of the workload.
+ *
  * Exit status 0: no failure; 1: a failure, its spec and the command that repeats it are printed.
  */
 #include <errno.h>
@@ -113,7 +115,8 @@ static bool spec_parse(const char *text, struct spec *ret_spec)
 
 void world_fail(struct world *w, const char *fmt, ...)
 {
-	unsigned from = w->history_len > HISTORY_SHOWN ? w->history_len - HISTORY_SHOWN : 0;
+	unsigned shown = getenv("CRASH_HISTORY") ? WORLD_HISTORY : HISTORY_SHOWN;
+	unsigned from = w->history_len > shown ? w->history_len - shown : 0;
 	va_list ap;
 
 	printf("\nFAILED %s\n", current);

@@ -18,7 +18,7 @@
 #define WORLD_CLIENTS	8
 #define WORLD_SCRIPT	4
 #define WORLD_BUF_BYTES (16u * 4096u)
-#define WORLD_HISTORY	64
+#define WORLD_HISTORY	1024
 
 enum world_kind {
 	WORLD_SCRIPTED, /* pairs and triples: every cut of it is tried */

@@ -31,6 +31,7 @@
 struct sim_write {
 	uint64_t block, count;
 	struct sim_page **pages;
+	bool *gone;	   /* blocks that hold something newer for good */
 	uint64_t done_seq; /* order of completion; 0: under way */
 	bool fua, doomed;
 	struct sim_write *next;
@@ -95,6 +96,7 @@ static void write_free(struct sim_write *w)
 	for (uint64_t i = 0; i < w->count; i++)
 		sim_page_put(w->pages[i]);
 	free(w->pages);
+	free(w->gone);
 	free(w);
 }
 
@@ -104,6 +106,7 @@ static struct sim_write *write_new(uint64_t block, uint64_t count, bool fua)
 
 	*w = (struct sim_write){ .block = block, .count = count, .fua = fua };
 	w->pages = must(calloc(count, sizeof(*w->pages)));
+	w->gone = must(calloc(count, sizeof(*w->gone)));
 	return w;
 }
 
@@ -113,6 +116,7 @@ static struct sim_write *write_copy(const struct sim_write *from)
 
 	w->done_seq = from->done_seq;
 	w->doomed = from->doomed;
+	memcpy(w->gone, from->gone, w->count * sizeof(*w->gone));
 	for (uint64_t i = 0; i < w->count; i++)
 		w->pages[i] = sim_page_get(from->pages[i]);
 	return w;
@@ -159,10 +163,16 @@ static void list_free(struct sim_list *list)
 	}
 }
 
+static void write_apply_block(struct sim_image *image, const struct sim_write *w, uint64_t i)
+{
+	if (!w->gone[i])
+		sim_image_set(image, w->block + i, w->pages[i]);
+}
+
 static void write_apply(struct sim_image *image, const struct sim_write *w)
 {
 	for (uint64_t i = 0; i < w->count; i++)
-		sim_image_set(image, w->block + i, w->pages[i]);
+		write_apply_block(image, w, i);
 }
 
 /* Some of the sectors of one block are new, the others as they were. */
@@ -173,6 +183,8 @@ static void write_apply_sectors(struct sim_image *image, const struct sim_write 
 	uint64_t block = w->block + i, keep = rng_next(rng);
 	struct sim_page *page;
 
+	if (w->gone[i])
+		return;
 	if (rng_percent(rng, 50)) /* a prefix */
 		keep = (1u << (1 + rng_below(rng, 7))) - 1;
 	memcpy(mixed, sim_page_data(sim_image_get(image, block)), SIM_BLOCK);
@@ -206,13 +218,13 @@ static void write_apply_part(struct sim_image *image, const struct sim_write *w,
 		}
 		for (uint64_t i = 0; i < w->count; i++)
 			if (by_prefix ? i < prefix : rng_percent(rng, 50))
-				sim_image_set(image, w->block + i, w->pages[i]);
+				write_apply_block(image, w, i);
 		break;
 	case SIM_TORN_SECTORS:
 	case SIM_SPOILED:
 		for (uint64_t i = 0; i < w->count; i++)
 			if (i != torn)
-				sim_image_set(image, w->block + i, w->pages[i]);
+				write_apply_block(image, w, i);
 		write_apply_sectors(image, w, torn, part == SIM_SPOILED, rng);
 		break;
 	}
@@ -357,10 +369,7 @@ static void sim_make_durable(struct dev_sim *sim, const struct sim_write *w)
 		for (uint64_t i = 0; i < o->count; i++) {
 			uint64_t block = o->block + i;
 
-			if (block < w->block || block >= w->block + w->count)
-				continue;
-			sim_page_put(o->pages[i]);
-			o->pages[i] = sim_page_get(w->pages[block - w->block]);
+			o->gone[i] |= block >= w->block && block < w->block + w->count;
 		}
 }
 
