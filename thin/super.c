@@ -144,6 +144,22 @@ static const struct fmt_super *newest(const struct copies *c, unsigned *ret_slot
 	return best;
 }
 
+/* The newer good copy of each slot, and which copies are not like it. */
+static void compare_copies(const struct copies *c, struct super_found *found)
+{
+	for (unsigned s = 0; s < 2; s++) {
+		const struct fmt_super *sb = c->sb[s];
+		bool second =
+			c->good[s][1] &&
+			(!c->good[s][0] || le64_get(sb[1].checkpoint) > le64_get(sb[0].checkpoint));
+
+		found->intact[s] = sb[second];
+		for (unsigned k = 0; k < 2; k++)
+			found->stale[s][k] = !c->good[s][k] ||
+					     memcmp(&sb[k], &found->intact[s], sizeof(sb[k])) != 0;
+	}
+}
+
 int super_find(struct thin_dev *dev, struct super_found *ret_found, struct err *err)
 {
 	CLEANUP_FREE struct copies *c = NULL;
@@ -181,9 +197,6 @@ int super_find(struct thin_dev *dev, struct super_found *ret_found, struct err *
 			size_t used = strlen(ret_found->bad);
 
 			ret_found->good_copies += c->good[s][k];
-			ret_found->bad_copy[s][k] = !c->good[s][k];
-			if (c->good[s][k])
-				ret_found->intact[s] = c->sb[s][k];
 			if (!c->good[s][k])
 				snprintf(ret_found->bad + used, sizeof(ret_found->bad) - used,
 					 "%s%c%u", used ? ", " : "", "AB"[s], k + 1);
@@ -191,7 +204,7 @@ int super_find(struct thin_dev *dev, struct super_found *ret_found, struct err *
 	}
 	ret_found->sb = *best;
 	ret_found->slot = slot;
-	ret_found->intact[slot] = *best;
+	compare_copies(c, ret_found);
 	ret_found->same_size = le64_get(ret_found->intact[0].size_blocks) ==
 			       le64_get(ret_found->intact[1].size_blocks);
 	return 0;
@@ -227,7 +240,7 @@ int super_repair(struct thin_dev *dev, struct super_found *found)
 	for (unsigned slot = 0; slot < 2; slot++)
 		for (unsigned copy = 0; copy < 2 && !r; copy++) {
 			*sb = found->intact[slot];
-			if (found->bad_copy[slot][copy])
+			if (found->stale[slot][copy])
 				r = write_copy(dev, super_pblk(slot, copy, size_blocks), sb);
 		}
 	return r;

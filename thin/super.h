@@ -17,8 +17,8 @@ struct super_found {
 	unsigned good_copies;	    /* of the four */
 	char bad[160];		    /* which copies could not be used, for a message; "" */
 	bool same_size;		    /* both slots say the same size of the pool */
-	struct fmt_super intact[2]; /* a good copy of each slot */
-	bool bad_copy[2][2];	    /* [slot][copy] */
+	struct fmt_super intact[2]; /* the newer good copy of each slot */
+	bool stale[2][2];	    /* [slot][copy]: bad, or older than that */
 };
 
 static inline struct pblk super_pblk(unsigned slot, unsigned copy, uint64_t size_blocks)
@@ -35,7 +35,8 @@ void super_seal(struct fmt_super *sb);
  * the device is shorter than the pool; -ENOTSUP: made by a newer version.
  */
 int super_find(struct thin_dev *dev, struct super_found *ret_found, struct err *err);
-/* Write the bad copies anew from the good ones.  Blocking; 0 or -errno. */
+/* Make both copies of each slot equal again: a bad one, and one that a crash kept from following
+ * the other (it may still tell the size before a grow).  Blocking; 0 or -errno. */
 int super_repair(struct thin_dev *dev, struct super_found *found);
 
 #endif
