@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The transmission phase: the engine's answers, bytes out.  The other half is transmit.c.
+ * The transmission phase: the engine's answers, bytes out.  The other parts: transmit.c, issue.c.
  *
  * Every answer leaves in the piece whose completion made it: the piece gets a header, keeps its
  * buffer if there is data to send, and joins the send queue.  So answering needs no memory.
@@ -243,7 +243,7 @@ static void change_done(struct transmit *t, struct piece *piece)
 	if (q->cmd == NBD_CMD_WRITE && q->flags & NBD_CMD_FLAG_FUA && piece->len < q->len &&
 	    !q->error && !q->flushing) {
 		q->flushing = true;
-		transmit_submit(t, piece, THIN_FLUSH, 0);
+		issue_submit(t, piece, THIN_FLUSH, 0);
 		return;
 	}
 	queue_result(t, piece, q->error);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The transmission phase: bytes in, requests to the engine.  Answers are reply.c.
+ * The transmission phase: bytes in, requests parsed.  issue.c gives them to the engine, reply.c
+ * answers.
  *
  *	                 +------------------- header ok, no payload --> ISSUE --+
  *	                 |                                                      |
@@ -39,8 +40,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blockd/nbd/contexts.h"
-
 /* ---- slots ---- */
 
 static struct request *request_take(struct transmit *t)
@@ -65,8 +64,7 @@ static void request_unref(struct transmit *t, struct request *q)
 	t->free_requests = q;
 }
 
-/* A piece of the current request; the caller has seen that there is one. */
-static struct piece *piece_take(struct transmit *t)
+struct piece *transmit_piece_take(struct transmit *t)
 {
 	struct piece *piece = t->free_pieces;
 
@@ -123,8 +121,7 @@ void transmit_break(struct transmit *t, const char *reason)
 	t->tx_sent = 0;
 }
 
-/* The parser is done with the current request. */
-static void current_done(struct transmit *t)
+void transmit_current_done(struct transmit *t)
 {
 	request_unref(t, t->current);
 	t->current = NULL;
@@ -144,7 +141,7 @@ static void begin_drain(struct transmit *t)
 		if (t->filling)
 			transmit_release_piece(t, t->filling);
 		t->filling = NULL;
-		current_done(t);
+		transmit_current_done(t);
 		t->phase = RX_OVER;
 		break;
 	case RX_ISSUE: /* goes on to its end */
@@ -158,177 +155,6 @@ void transmit_settle(struct transmit *t)
 {
 	if (t->state == TRANSMIT_DRAINING && t->phase == RX_OVER && !t->open_requests)
 		t->state = TRANSMIT_DONE;
-}
-
-/* ---- to the engine ---- */
-
-void transmit_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint32_t flags)
-{
-	size_t skew = piece->offset % THIN_BLOCK_SIZE;
-
-	piece->req = (struct thin_req){
-		.op = op,
-		.flags = flags,
-		.vol = t->vol,
-		.offset = piece->offset,
-		.len = piece->len,
-		.done = reply_piece_done,
-		.user = piece,
-	};
-	if (op == THIN_READ) { /* whole blocks; the answer is cut out of them */
-		piece->req.buf = piece->buf;
-		piece->req.offset -= skew;
-		piece->req.len = piece->buf_len;
-	} else if (op == THIN_WRITE) {
-		piece->req.buf = piece->buf + skew;
-	} else if (op == THIN_STATUS) {
-		piece->req.extents = (struct thin_extent *)piece->buf;
-		piece->req.extent_max = STATUS_BYTES / sizeof(struct thin_extent);
-	} else if (op == THIN_FLUSH) {
-		piece->req.offset = piece->req.len = 0;
-	}
-	piece->request->open_pieces++;
-	t->in_flight++;
-	thin_submit(t->pool, &piece->req);
-}
-
-static uint32_t min_u32(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
-/*
- * The next piece of the current request's payload, with its buffer; NULL when one of both is
- * missing.  `split`: it may be smaller than it could be when memory is short.
- */
-static struct piece *piece_next(struct transmit *t, bool split)
-{
-	struct request *q = t->current;
-	uint64_t offset = q->offset + q->issued;
-	uint32_t skew = (uint32_t)(offset % THIN_BLOCK_SIZE), left = q->len - q->issued;
-	uint32_t len = min_u32(left, PIECE_BYTES - skew), buf_len;
-	struct piece *piece;
-	uint8_t *buf;
-
-	if (!t->free_pieces)
-		return NULL;
-	buf_len = (skew + len + THIN_BLOCK_SIZE - 1) / THIN_BLOCK_SIZE * THIN_BLOCK_SIZE;
-	buf = bufpool_get(t->bufs, &t->account, buf_len);
-	if (!buf && split && len > PIECE_SPLIT - skew) {
-		len = PIECE_SPLIT - skew;
-		buf_len = PIECE_SPLIT;
-		buf = bufpool_get(t->bufs, &t->account, buf_len);
-	}
-	t->wants_memory = !buf;
-	if (!buf)
-		return NULL;
-	piece = piece_take(t);
-	piece->buf = buf;
-	piece->buf_len = buf_len;
-	piece->offset = offset;
-	piece->len = len;
-	return piece;
-}
-
-static bool issue_read(struct transmit *t)
-{
-	struct request *q = t->current;
-	bool split = t->structured && !(q->flags & NBD_CMD_FLAG_DF);
-
-	while (q->issued < q->len) {
-		struct piece *piece = piece_next(t, split);
-
-		if (!piece)
-			return false;
-		q->issued += piece->len;
-		transmit_submit(t, piece, THIN_READ, 0);
-	}
-	return true;
-}
-
-static bool issue_status(struct transmit *t)
-{
-	struct request *q = t->current;
-	struct piece *piece;
-	uint8_t *buf;
-
-	if (!t->free_pieces)
-		return false;
-	buf = bufpool_get(t->bufs, &t->account, STATUS_BYTES);
-	t->wants_memory = !buf;
-	if (!buf)
-		return false;
-	piece = piece_take(t);
-	piece->buf = buf;
-	piece->buf_len = STATUS_BYTES;
-	q->issued = q->len;
-	transmit_submit(t, piece, THIN_STATUS, 0);
-	return true;
-}
-
-/* Commands without a payload in either direction. */
-static bool issue_plain(struct transmit *t)
-{
-	struct request *q = t->current;
-	uint32_t flags = q->flags & NBD_CMD_FLAG_FUA ? THIN_FUA : 0;
-	struct piece *piece;
-	enum thin_op op;
-
-	if (!t->free_pieces)
-		return false;
-	if (q->cmd == NBD_CMD_WRITE_ZEROES) {
-		op = THIN_ZERO;
-		flags |= q->flags & NBD_CMD_FLAG_NO_HOLE ? THIN_NO_HOLE : 0;
-		flags |= q->flags & NBD_CMD_FLAG_FAST_ZERO ? THIN_FAST : 0;
-	} else if (q->cmd == NBD_CMD_TRIM) {
-		op = THIN_TRIM;
-	} else {
-		op = q->cmd == NBD_CMD_FLUSH ? THIN_FLUSH : THIN_CACHE;
-		flags = 0;
-	}
-	piece = piece_take(t);
-	q->issued = q->len;
-	transmit_submit(t, piece, op, flags);
-	return true;
-}
-
-static bool step_issue(struct transmit *t)
-{
-	bool issued;
-
-	if (t->current->cmd == NBD_CMD_READ)
-		issued = issue_read(t);
-	else if (t->current->cmd == NBD_CMD_BLOCK_STATUS)
-		issued = issue_status(t);
-	else
-		issued = issue_plain(t);
-	if (issued) {
-		current_done(t);
-	} else if (t->wants_memory && !t->structured &&
-		   t->current->offset % THIN_BLOCK_SIZE + t->current->len > PIECE_SPLIT) {
-		t->phase = RX_ALONE; /* in smaller pieces, which only so can be */
-		return true;
-	}
-	return issued;
-}
-
-static bool step_alone(struct transmit *t)
-{
-	struct request *q = t->current;
-	struct piece *piece;
-
-	if (t->in_flight)
-		return false;
-	if (q->issued == q->len) {
-		current_done(t);
-		return true;
-	}
-	piece = piece_next(t, true);
-	if (!piece)
-		return false;
-	q->issued += piece->len;
-	transmit_submit(t, piece, THIN_READ, 0);
-	return false;
 }
 
 /* ---- receiving ---- */
@@ -364,8 +190,8 @@ static void count_request(struct transmit *t, const struct request *q, bool admi
 
 static void answer_current(struct transmit *t, enum nbd_error error)
 {
-	reply_now(t, piece_take(t), error);
-	current_done(t);
+	reply_now(t, transmit_piece_take(t), error);
+	transmit_current_done(t);
 }
 
 static void refuse(struct transmit *t, enum nbd_error error)
@@ -446,9 +272,9 @@ static void piece_filled(struct transmit *t)
 
 	t->filling = NULL;
 	q->issued += piece->len;
-	transmit_submit(t, piece, THIN_WRITE, whole && q->flags & NBD_CMD_FLAG_FUA ? THIN_FUA : 0);
+	issue_submit(t, piece, THIN_WRITE, whole && q->flags & NBD_CMD_FLAG_FUA ? THIN_FUA : 0);
 	if (q->issued == q->len)
-		current_done(t);
+		transmit_current_done(t);
 }
 
 static bool step_payload(struct transmit *t)
@@ -457,7 +283,7 @@ static bool step_payload(struct transmit *t)
 	size_t part;
 
 	if (!piece)
-		piece = t->filling = piece_next(t, true);
+		piece = t->filling = issue_piece(t, true);
 	if (!piece)
 		return false;
 	part = min_u32((uint32_t)(t->rx_end - t->rx_at), piece->len - piece->filled);
@@ -490,9 +316,9 @@ static bool step(struct transmit *t)
 	case RX_HEADER:
 		return step_header(t);
 	case RX_ISSUE:
-		return step_issue(t);
+		return issue_current(t);
 	case RX_ALONE:
-		return step_alone(t);
+		return issue_alone(t);
 	case RX_PAYLOAD:
 		return step_payload(t);
 	case RX_DRAIN:

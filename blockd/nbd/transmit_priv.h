@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What transmit.c (bytes in, requests to the engine) and reply.c (answers, bytes out) share. */
+/* What transmit.c (bytes in), issue.c (to the engine) and reply.c (bytes out) share. */
 #ifndef BLOCKD_NBD_TRANSMIT_PRIV_H
 #define BLOCKD_NBD_TRANSMIT_PRIV_H
 
@@ -102,6 +102,11 @@ struct transmit {
 		(t)->volume_counters->member += (n);                                               \
 	} while (0)
 
+static inline uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
 /* ---- transmit.c ---- */
 
 void transmit_break(struct transmit *t, const char *reason);
@@ -110,7 +115,22 @@ void transmit_settle(struct transmit *t);
 /* Give a piece's buffer, then the piece, then its request back. */
 void transmit_release_buf(struct transmit *t, struct piece *piece);
 void transmit_release_piece(struct transmit *t, struct piece *piece);
-void transmit_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint32_t flags);
+/* A piece of the current request; the caller has seen that there is one. */
+struct piece *transmit_piece_take(struct transmit *t);
+/* The parser is done with the current request. */
+void transmit_current_done(struct transmit *t);
+
+/* ---- issue.c ---- */
+
+void issue_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint32_t flags);
+/*
+ * The next piece of the current request's payload, with its buffer; NULL when one of both is
+ * missing.  `split`: it may be smaller than it could be when memory is short.
+ */
+struct piece *issue_piece(struct transmit *t, bool split);
+/* RX_ISSUE and RX_ALONE: true when the parser can go on. */
+bool issue_current(struct transmit *t);
+bool issue_alone(struct transmit *t);
 
 /* ---- validate.c ---- */
 

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The transmission phase: from the current request to the engine, piece by piece.  The parser that
+ * calls is transmit.c, whose opening comment has the whole picture; answers are reply.c.
+ *
+ * Each function does what it can and says whether the request has been given to the engine whole;
+ * if not, a buffer, a slot or an answer is missing, and it is called again.
+ */
+#include "blockd/nbd/transmit_priv.h"
+
+void issue_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint32_t flags)
+{
+	size_t skew = piece->offset % THIN_BLOCK_SIZE;
+
+	piece->req = (struct thin_req){
+		.op = op,
+		.flags = flags,
+		.vol = t->vol,
+		.offset = piece->offset,
+		.len = piece->len,
+		.done = reply_piece_done,
+		.user = piece,
+	};
+	if (op == THIN_READ) { /* whole blocks; the answer is cut out of them */
+		piece->req.buf = piece->buf;
+		piece->req.offset -= skew;
+		piece->req.len = piece->buf_len;
+	} else if (op == THIN_WRITE) {
+		piece->req.buf = piece->buf + skew;
+	} else if (op == THIN_STATUS) {
+		piece->req.extents = (struct thin_extent *)piece->buf;
+		piece->req.extent_max = STATUS_BYTES / sizeof(struct thin_extent);
+	} else if (op == THIN_FLUSH) {
+		piece->req.offset = piece->req.len = 0;
+	}
+	piece->request->open_pieces++;
+	t->in_flight++;
+	thin_submit(t->pool, &piece->req);
+}
+
+struct piece *issue_piece(struct transmit *t, bool split)
+{
+	struct request *q = t->current;
+	uint64_t offset = q->offset + q->issued;
+	uint32_t skew = (uint32_t)(offset % THIN_BLOCK_SIZE), left = q->len - q->issued;
+	uint32_t len = min_u32(left, PIECE_BYTES - skew), buf_len;
+	struct piece *piece;
+	uint8_t *buf;
+
+	if (!t->free_pieces)
+		return NULL;
+	buf_len = (skew + len + THIN_BLOCK_SIZE - 1) / THIN_BLOCK_SIZE * THIN_BLOCK_SIZE;
+	buf = bufpool_get(t->bufs, &t->account, buf_len);
+	if (!buf && split && len > PIECE_SPLIT - skew) {
+		len = PIECE_SPLIT - skew;
+		buf_len = PIECE_SPLIT;
+		buf = bufpool_get(t->bufs, &t->account, buf_len);
+	}
+	t->wants_memory = !buf;
+	if (!buf)
+		return NULL;
+	piece = transmit_piece_take(t);
+	piece->buf = buf;
+	piece->buf_len = buf_len;
+	piece->offset = offset;
+	piece->len = len;
+	return piece;
+}
+
+static bool issue_read(struct transmit *t)
+{
+	struct request *q = t->current;
+	bool split = t->structured && !(q->flags & NBD_CMD_FLAG_DF);
+
+	while (q->issued < q->len) {
+		struct piece *piece = issue_piece(t, split);
+
+		if (!piece)
+			return false;
+		q->issued += piece->len;
+		issue_submit(t, piece, THIN_READ, 0);
+	}
+	return true;
+}
+
+static bool issue_status(struct transmit *t)
+{
+	struct request *q = t->current;
+	struct piece *piece;
+	uint8_t *buf;
+
+	if (!t->free_pieces)
+		return false;
+	buf = bufpool_get(t->bufs, &t->account, STATUS_BYTES);
+	t->wants_memory = !buf;
+	if (!buf)
+		return false;
+	piece = transmit_piece_take(t);
+	piece->buf = buf;
+	piece->buf_len = STATUS_BYTES;
+	q->issued = q->len;
+	issue_submit(t, piece, THIN_STATUS, 0);
+	return true;
+}
+
+/* Commands without a payload in either direction. */
+static bool issue_plain(struct transmit *t)
+{
+	struct request *q = t->current;
+	uint32_t flags = q->flags & NBD_CMD_FLAG_FUA ? THIN_FUA : 0;
+	struct piece *piece;
+	enum thin_op op;
+
+	if (!t->free_pieces)
+		return false;
+	if (q->cmd == NBD_CMD_WRITE_ZEROES) {
+		op = THIN_ZERO;
+		flags |= q->flags & NBD_CMD_FLAG_NO_HOLE ? THIN_NO_HOLE : 0;
+		flags |= q->flags & NBD_CMD_FLAG_FAST_ZERO ? THIN_FAST : 0;
+	} else if (q->cmd == NBD_CMD_TRIM) {
+		op = THIN_TRIM;
+	} else {
+		op = q->cmd == NBD_CMD_FLUSH ? THIN_FLUSH : THIN_CACHE;
+		flags = 0;
+	}
+	piece = transmit_piece_take(t);
+	q->issued = q->len;
+	issue_submit(t, piece, op, flags);
+	return true;
+}
+
+bool issue_current(struct transmit *t)
+{
+	bool issued;
+
+	if (t->current->cmd == NBD_CMD_READ)
+		issued = issue_read(t);
+	else if (t->current->cmd == NBD_CMD_BLOCK_STATUS)
+		issued = issue_status(t);
+	else
+		issued = issue_plain(t);
+	if (issued) {
+		transmit_current_done(t);
+	} else if (t->wants_memory && !t->structured &&
+		   t->current->offset % THIN_BLOCK_SIZE + t->current->len > PIECE_SPLIT) {
+		t->phase = RX_ALONE; /* in smaller pieces, which only so can be */
+		return true;
+	}
+	return issued;
+}
+
+bool issue_alone(struct transmit *t)
+{
+	struct request *q = t->current;
+	struct piece *piece;
+
+	if (t->in_flight)
+		return false;
+	if (q->issued == q->len) {
+		transmit_current_done(t);
+		return true;
+	}
+	piece = issue_piece(t, true);
+	if (!piece)
+		return false;
+	q->issued += piece->len;
+	issue_submit(t, piece, THIN_READ, 0);
+	return false;
+}
