@@ -14,7 +14,9 @@
  * refuse the transfer.
  *
  * The lock: a file is locked by flock(), which /proc/locks attributes to a process, so that the
- * refusal can name it; a block device is opened with O_EXCL, which also keeps mounts out.
+ * refusal can name it; a block device is opened with O_EXCL, which also keeps mounts out.  A
+ * process that was killed holds on until the kernel has ended its ring and what was in flight, a
+ * while after it has gone: that is waited for, because these writes must not land behind ours.
  *
  * Plain calls are carried out in submit(); their completions wait in `done` for poll().  The
  * eventfd is written by kick(), and only when completions are still waiting then: an owner that
@@ -41,6 +43,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/cleanup.h"
@@ -48,6 +51,10 @@
 
 #define FILE_ALIGN	  4096u
 #define PLAIN_DELIVER_MAX 1024 /* completions delivered by one poll() */
+
+/* How long a file or device may stay taken when no living process is seen to hold it. */
+#define DEAD_HOLDER_WAIT_MS  2000
+#define DEAD_HOLDER_PAUSE_MS 10
 
 /* ---- plain calls ---- */
 
@@ -228,19 +235,47 @@ static int dev_file_lock_holder(const struct stat *st)
 	return 0;
 }
 
+/* Is there such a process, and has it not ended?  (A zombie has.) */
+static bool dev_file_process_lives(int pid)
+{
+	CLEANUP_FCLOSE FILE *f = NULL;
+	char path[32], line[512], *end;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	if (!f || !fgets(line, sizeof(line), f))
+		return false;
+	end = strrchr(line, ')'); /* "4711 (name) S ..." */
+	return !end || !strchr("ZXx", end[1] ? end[2] : ' ');
+}
+
+static void dev_file_pause(void)
+{
+	const struct timespec pause = { .tv_nsec = DEAD_HOLDER_PAUSE_MS * 1000 * 1000 };
+
+	nanosleep(&pause, NULL);
+}
+
 static int dev_file_lock(struct dev_file *d, const struct stat *st, struct err *err)
 {
 	int pid, how = (d->dev.read_only ? LOCK_SH : LOCK_EX) | LOCK_NB;
 
-	if (d->is_block || flock(d->fd, how) == 0)
-		return 0; /* a block device has been opened with O_EXCL */
-	if (errno != EWOULDBLOCK)
-		return err_sys(err, -errno, "%s: lock", d->dev.name);
-	pid = dev_file_lock_holder(st);
-	if (pid)
-		return err_set(err, -EBUSY, "%s: already open by another process (pid %d)",
-			       d->dev.name, pid);
-	return err_set(err, -EBUSY, "%s: already open by another process", d->dev.name);
+	if (d->is_block)
+		return 0; /* has been opened with O_EXCL */
+	for (int waited_ms = 0;; waited_ms += DEAD_HOLDER_PAUSE_MS) {
+		if (flock(d->fd, how) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK)
+			return err_sys(err, -errno, "%s: lock", d->dev.name);
+		pid = dev_file_lock_holder(st);
+		if (pid && dev_file_process_lives(pid))
+			return err_set(err, -EBUSY, "%s: already open by another process (pid %d)",
+				       d->dev.name, pid);
+		if (waited_ms >= DEAD_HOLDER_WAIT_MS)
+			return err_set(err, -EBUSY, "%s: already open by another process",
+				       d->dev.name);
+		dev_file_pause();
+	}
 }
 
 /* ---- open ---- */
@@ -290,6 +325,11 @@ static int dev_file_open_fd(struct dev_file *d, const char *path, const struct d
 	else if (stat(path, &st) == 0 && S_ISBLK(st.st_mode) && !p->no_lock)
 		flags |= O_EXCL;
 	d->fd = open(path, flags, 0600);
+	for (int ms = 0; d->fd < 0 && errno == EBUSY && ms < DEAD_HOLDER_WAIT_MS;
+	     ms += DEAD_HOLDER_PAUSE_MS) {
+		dev_file_pause();
+		d->fd = open(path, flags, 0600);
+	}
 	if (d->fd < 0 && errno == EBUSY)
 		return err_set(err, -EBUSY,
 			       "%s: in use: mounted, part of another device, or already open by "
