@@ -18,21 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "blockd/poolfile.h"
 #include "blockd/signature.h"
 #include "common/base/cleanup.h"
+#include "common/daemon/loop.h"
 #include "thin/dev_file.h"
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 /* ---- making ---- */
 
@@ -138,7 +130,7 @@ int poolfile_open(const struct poolfile_open *params, struct poolfile *ret_file,
 		.buffer_bytes = params->buffer_bytes,
 		.event = params->event,
 		.event_user = params->event_user,
-		.now_ms = now_ms(),
+		.now_ms = loop_now_ms(),
 	};
 	struct poolfile file = { 0 };
 	int rc = dev_file_open(params->path, &how, &file.dev, err);

@@ -18,9 +18,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "blockd/ctl/copy.h"
+#include "common/daemon/loop.h"
 
 #define SLOT_COUNT	64u
 #define SLOT_BYTES	(256u << 10)
@@ -60,14 +60,6 @@ struct copy {
 	uint64_t shown_ms;
 	bool ready; /* some slot can go on without waiting */
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 static void slot_done(void *user, int res)
 {
@@ -152,17 +144,23 @@ static int slot_write(struct copy *copy, struct slot *slot, struct err *err)
 
 /* ---- filling slots ---- */
 
-static int slot_read(struct copy *copy, struct slot *slot, size_t len, struct err *err)
+/* The next `len` bytes are this slot's, with one request about to be made for them. */
+static void slot_take(struct copy *copy, struct slot *slot, enum slot_state state, size_t len)
 {
-	int rc;
-
-	slot->state = SLOT_READING;
+	slot->state = state;
 	slot->offset = copy->cursor;
 	slot->len = len;
 	slot->res = 0;
 	slot->pending = 1;
 	copy->busy++;
 	copy->cursor += len;
+}
+
+static int slot_read(struct copy *copy, struct slot *slot, size_t len, struct err *err)
+{
+	int rc;
+
+	slot_take(copy, slot, SLOT_READING, len);
 	rc = end_read(copy->source, slot->buf, len, slot->offset, slot_done, slot, err);
 	if (rc < 0)
 		slot->pending = 0;
@@ -173,13 +171,7 @@ static int slot_zero(struct copy *copy, struct slot *slot, size_t len, struct er
 {
 	int rc;
 
-	slot->state = SLOT_WRITING;
-	slot->offset = copy->cursor;
-	slot->len = len;
-	slot->res = 0;
-	slot->pending = 1;
-	copy->busy++;
-	copy->cursor += len;
+	slot_take(copy, slot, SLOT_WRITING, len);
 	copy->stat.zero_bytes += len;
 	rc = end_zero(copy->target, len, slot->offset, slot_done, slot, err);
 	if (rc < 0)
@@ -296,7 +288,7 @@ static int slot_step(struct copy *copy, struct slot *slot, struct err *err)
 
 static void show(struct copy *copy, bool last)
 {
-	uint64_t now = now_ms();
+	uint64_t now = loop_now_ms();
 
 	if (!copy->params->progress || (!last && now - copy->shown_ms < PROGRESS_MS))
 		return;
