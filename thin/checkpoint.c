@@ -450,6 +450,8 @@ static void super_done(struct dev_io *io)
 
 	if (io->res)
 		pool_fail(pool, io->res, "superblock");
+	else if (pool->failed)
+		return;
 	else if (pool->ck.state == CHECKPOINT_SUPER_1)
 		submit_super(pool, 0);
 	else
@@ -460,6 +462,7 @@ static void flush_done(struct dev_io *io)
 {
 	struct thin_pool *pool = io->user;
 
+	pool->ck.flush_busy = false;
 	if (io->res)
 		pool_fail(pool, io->res, "flush of a checkpoint");
 	else if (!pool->failed) /* what another flush lost, this one has not written */
@@ -501,12 +504,27 @@ uint64_t checkpoint_deadline_ms(const struct thin_pool *pool)
 	return pool->ck.again_count ? pool->ck.again_ms : UINT64_MAX;
 }
 
-void checkpoint_run(struct thin_pool *pool)
+bool checkpoint_flushing(const struct thin_pool *pool)
+{
+	return pool->ck.state > CHECKPOINT_WRITING;
+}
+
+static void run_flush(struct thin_pool *pool)
 {
 	struct checkpoint *ck = &pool->ck;
 
-	if (ck->state != CHECKPOINT_WRITING || pool->failed)
+	if (ck->flush_busy || pool->journal.flushing)
 		return;
+	ck->flush_busy = true;
+	ck->flush_io = (struct dev_io){ .op = DEV_FLUSH, .done = flush_done, .user = pool };
+	pool->stat.flushes++;
+	pool_submit_io(pool, &ck->flush_io);
+}
+
+static void run_writing(struct thin_pool *pool)
+{
+	struct checkpoint *ck = &pool->ck;
+
 	write_again(pool);
 	for (unsigned i = 0; i < CHECKPOINT_IOS && ck->write_next < ck->write_count; i++)
 		if (!ck->io[i].busy)
@@ -514,7 +532,12 @@ void checkpoint_run(struct thin_pool *pool)
 	if (ck->write_done < ck->write_count || pool->journal.compl < ck->cut_seq)
 		return;
 	enter(pool, CHECKPOINT_FLUSHING);
-	ck->flush_io = (struct dev_io){ .op = DEV_FLUSH, .done = flush_done, .user = pool };
-	pool->stat.flushes++;
-	pool_submit_io(pool, &ck->flush_io);
+}
+
+void checkpoint_run(struct thin_pool *pool)
+{
+	if (pool->ck.state == CHECKPOINT_WRITING && !pool->failed)
+		run_writing(pool);
+	if (pool->ck.state == CHECKPOINT_FLUSHING && !pool->failed)
+		run_flush(pool);
 }

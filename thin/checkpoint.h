@@ -5,6 +5,10 @@
  *
  *	IDLE -> WRITING -> FLUSHING -> SUPER_1 -> SUPER_2 -> IDLE
  *
+ * From FLUSHING on no commit flushes the device, and FLUSHING waits for one that does: the kernel
+ * tells of a lost write once, to one of those who ask, and the other would believe that all is
+ * well.
+ *
  * The cut is one synchronous step: seal the log, give every DIRTY node a block and its final crc,
  * give every changed catalog record and node a block, fix the bitmaps.  What happens afterwards
  * changes copies, belongs to the next generation and to log pages behind the cut.
@@ -61,6 +65,7 @@ struct checkpoint {
 	uint64_t arena_used, arena_blocks;
 	struct checkpoint_io io[CHECKPOINT_IOS];
 	struct dev_io flush_io, super_io;
+	bool flush_busy;
 	struct iovec super_iov;
 	struct fmt_super *super;
 	/* the run that nodes are placed in */
@@ -76,6 +81,8 @@ void checkpoint_fini(struct thin_pool *pool);
 /* Take the cut and start writing; the state is IDLE. */
 void checkpoint_start(struct thin_pool *pool);
 void checkpoint_run(struct thin_pool *pool);
+/* Its flush or a superblock is under way, or will be next. */
+bool checkpoint_flushing(const struct thin_pool *pool);
 /* When it wants to be run again; UINT64_MAX: when its I/O completes. */
 uint64_t checkpoint_deadline_ms(const struct thin_pool *pool);
 

@@ -47,7 +47,7 @@ static int do_op(struct req_state *rs, const struct fmt_op *op, uint64_t nodes, 
 	if (!rs->pool->failed && !ops_room(rs->pool))
 		return stall(rs);
 	blocks += blocks / (FMT_NODE_ENTRIES / 2);
-	r = io_admit(rs, 0, nodes, 4 + blocks, true);
+	r = io_admit(rs, 0, nodes, 4 + blocks, nodes == 0); /* shrinking gives back */
 	return r ? r : ops_do(rs->pool, op);
 }
 
@@ -128,7 +128,17 @@ static int rename_volume(struct req_state *rs, struct volume *vol)
 	return do_op(rs, &op, 0, 0);
 }
 
-/* Always works: it asks for no space beyond what the reserve holds for the catalog. */
+static int not_urgent(struct req_state *rs, int res)
+{
+	if (rs->pool->urgent == rs) {
+		rs->pool->urgent = NULL;
+		pool_wake_stalled(rs->pool);
+	}
+	return res;
+}
+
+/* Always works: it asks for no space beyond what the reserve holds for the catalog.  While it
+ * waits for a checkpoint to bring that back, nobody else is given any. */
 static int delete_volume(struct req_state *rs, struct volume *vol)
 {
 	struct thin_pool *pool = rs->pool;
@@ -137,13 +147,16 @@ static int delete_volume(struct req_state *rs, struct volume *vol)
 		!pool->ck.active && !pool->nodes.dirty_count && !pool->catalog.dirty_count;
 
 	if (vol->open_count)
-		return -EBUSY;
+		return not_urgent(rs, -EBUSY);
 	if (pool->failed)
 		return -EIO;
-	if (!journal_room_op(pool) || reclaim_room(pool) == 0 ||
-	    (!pool_space_for(pool, 4, 0) && !nothing_to_gain))
+	if (!pool_space_for(pool, 4, 0) && !nothing_to_gain) {
+		pool->urgent = pool->urgent ? pool->urgent : rs;
 		return stall(rs);
-	return ops_do(pool, &op);
+	}
+	if (!journal_room_op(pool) || reclaim_room(pool) == 0)
+		return stall(rs);
+	return not_urgent(rs, ops_do(pool, &op));
 }
 
 static int on_volume(struct req_state *rs)

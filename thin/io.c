@@ -281,6 +281,8 @@ int io_admit(struct req_state *rs, uint64_t records, uint64_t nodes, uint64_t bl
 		return -EIO;
 	if (pool->host_full && blocks)
 		return -ENOSPC;
+	if (pool->urgent && pool->urgent != rs)
+		return stall_for_checkpoint(rs);
 	if (records > journal_room_records(pool) || !pool_nodes_for(pool, nodes))
 		return stall_for_checkpoint(rs);
 	if (space_room_logged(&pool->space) < pool->journal.admitted_records + records) {

@@ -311,7 +311,10 @@ static void flush_done(struct dev_io *io)
 		pool_fail(pool, io->res, "flush");
 		return;
 	}
-	j->flushed = j->target;
+	if (pool->failed)
+		return;
+	if (j->flushed < j->target) /* a checkpoint may have been faster */
+		j->flushed = j->target;
 	pool->stat.commits++;
 	space_flushed(&pool->space, j->flushed);
 	pool_wake_stalled(pool);
@@ -371,7 +374,9 @@ void journal_run(struct thin_pool *pool)
 	answer(pool, j->flushed, 0);
 	if (!j->committing && !pool->failed && commit_wanted(pool))
 		commit_start(pool);
-	if (j->committing && !j->flushing && j->compl >= j->target)
+	if (j->committing && !j->flushing && j->flushed >= j->target)
+		j->committing = false; /* a checkpoint has done it */
+	if (j->committing && !j->flushing && j->compl >= j->target && !checkpoint_flushing(pool))
 		flush_start(pool);
 }
 

@@ -198,12 +198,18 @@ bool pool_nodes_for(const struct thin_pool *pool, uint64_t nodes)
 	       pool_nodes_available(pool, pool->admitted_nodes + nodes);
 }
 
-bool pool_space_for(const struct thin_pool *pool, uint64_t blocks, uint64_t nodes)
+uint64_t pool_spare_blocks(const struct thin_pool *pool)
 {
 	uint64_t reserve = pool->admitted_blocks + pool->nodes.dirty_count + pool->admitted_nodes +
-			   nodes + catalog_cut_blocks(pool);
+			   catalog_cut_blocks(pool);
+	uint64_t free_blocks = space_free_count(&pool->space);
 
-	return space_free_count(&pool->space) >= blocks + reserve;
+	return free_blocks > reserve ? free_blocks - reserve : 0;
+}
+
+bool pool_space_for(const struct thin_pool *pool, uint64_t blocks, uint64_t nodes)
+{
+	return pool_spare_blocks(pool) >= blocks + nodes;
 }
 
 /* ---- building ---- */
@@ -361,17 +367,19 @@ uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
 	due = checkpoint_deadline_ms(pool);
 	if (pool->journal.records_unflushed)
 		due = lesser(due, pool->journal.first_record_ms + pool->commit_ms);
-	if (pool->io.requests == 0 && !pool->ck.active && anything_to_checkpoint(pool)) {
+	if (pool->io.requests || pool->ck.active)
+		return due; /* a completion comes */
+	if (!reclaim_pending(pool) && anything_to_checkpoint(pool))
 		due = lesser(due, pool->last_active_ms + IDLE_CHECKPOINT_MS);
-	}
-	if (pool->io.requests == 0 && punch_wanted(pool)) {
+	if (punch_wanted(pool))
 		due = lesser(due, pool->last_active_ms + PUNCH_IDLE_MS);
-	}
 	return due;
 }
 
 bool thin_pool_idle(const struct thin_pool *pool)
 {
+	if (pool->read_only) /* what is due stays so */
+		return !work_left(pool) && pool->io.requests == 0 && pool->busy_io == 0;
 	return !work_left(pool) && pool->io.requests == 0 && !pool->ck.active &&
 	       !pool->punch.busy && journal_is_durable(pool) && !reclaim_pending(pool) &&
 	       !pool->ck.wanted;

@@ -62,6 +62,7 @@ struct thin_pool {
 	struct grow grow;
 
 	uint64_t admitted_nodes, admitted_blocks;
+	const struct req_state *urgent; /* a deletion waits for space: nothing is admitted */
 	uint64_t dirty_limit;
 	uint64_t block_margin; /* new data leaves this much to overwrites */
 	uint64_t commit_bytes, commit_ms, checkpoint_pages;
@@ -122,6 +123,8 @@ uint64_t pool_random(struct thin_pool *pool);
 
 /* Node slots that could be had now or after clean ones are evicted. */
 bool pool_nodes_available(const struct thin_pool *pool, uint64_t count);
+/* Free blocks that are not promised to what has been admitted and to the next cut. */
+uint64_t pool_spare_blocks(const struct thin_pool *pool);
 /* Whether `blocks` of data and `nodes` DIRTY nodes can be admitted without touching the reserve. */
 bool pool_space_for(const struct thin_pool *pool, uint64_t blocks, uint64_t nodes);
 /* Blocks that are promised: provisioned zeroes, what volumes with reserve_full still may ask for,

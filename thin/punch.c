@@ -20,20 +20,29 @@ static void punch_done(struct dev_io *io)
 	pool_wake_stalled(pool);
 }
 
+static uint64_t run_min(const struct thin_pool *pool)
+{
+	return pool->tiny ? 8 : PUNCH_MIN_BLOCKS;
+}
+
 bool punch_wanted(const struct thin_pool *pool)
 {
 	return pool->dev->can_punch && !pool->punch.busy && !pool->read_only &&
-	       space_punch_pending(&pool->space);
+	       space_punch_pending(&pool->space) && pool_spare_blocks(pool) >= 2 * run_min(pool);
 }
 
 void punch_run(struct thin_pool *pool, bool idle)
 {
 	struct punch *p = &pool->punch;
-	uint64_t min = pool->tiny ? 8 : PUNCH_MIN_BLOCKS;
+	uint64_t max;
 
 	if (!idle || pool->ck.active || !punch_wanted(pool))
 		return;
-	p->count = space_withhold_free_run(&pool->space, min, PUNCH_MAX_BLOCKS, &p->first);
+	/* a cut that comes meanwhile finds the blocks that its nodes were promised */
+	max = pool_spare_blocks(pool) / 2;
+	p->count =
+		space_withhold_free_run(&pool->space, run_min(pool),
+					max < PUNCH_MAX_BLOCKS ? max : PUNCH_MAX_BLOCKS, &p->first);
 	if (!p->count)
 		return;
 	p->busy = true;

@@ -181,10 +181,22 @@ static bool advance(struct thin_pool *pool, struct reclaim_item *it)
 	return false;
 }
 
-static bool room(struct thin_pool *pool)
+/* The next cut writes the owner's record: its block and the one above it.  Nobody admitted them,
+ * but where nothing else is dirty the reserve for the catalog has them. */
+static bool room_for_owner(struct thin_pool *pool, const struct reclaim_item *it)
+{
+	struct catalog *c = &pool->catalog;
+	const struct volume *owner = volume_by_id(c, it->owner_id);
+
+	return !owner || c->slot[owner->slot].dirty || c->dirty_count == 0 ||
+	       pool_spare_blocks(pool) >= 2;
+}
+
+static bool room(struct thin_pool *pool, const struct reclaim_item *it)
 {
 	if (space_room_checkpoint(&pool->space) >
-	    pool->nodes.count + FMT_NODE_ENTRIES + FMT_HEIGHT_MAX)
+		    pool->nodes.count + FMT_NODE_ENTRIES + FMT_HEIGHT_MAX &&
+	    room_for_owner(pool, it))
 		return true;
 	pool_want_checkpoint(pool);
 	pool_stall(pool, &pool->reclaim.task);
@@ -199,7 +211,7 @@ static void reclaim_step(struct thin_pool *pool, struct task *task)
 	for (unsigned i = 0; i < STEPS_PER_RUN && reclaim_pending(pool); i++) {
 		struct reclaim_item *it = STAILQ_FIRST(&rc->work);
 
-		if (!room(pool)) {
+		if (!room(pool, it)) {
 			rc->waiting = true;
 			return;
 		}
