@@ -75,8 +75,8 @@ class Writer:
         elif kind == "trim":
             key = h.aio_trim(count * SECTOR, first * SECTOR)
         else:
-            data = nbd.Buffer.from_bytearray(bytearray(buffer(first, count, number)))
-            key = h.aio_pwrite(data, first * SECTOR,
+            # (bytes, not nbd.Buffer: libnbd 1.14 never frees that.)
+            key = h.aio_pwrite(buffer(first, count, number), first * SECTOR,
                                flags=nbd.CMD_FLAG_FUA if kind == "fua" else 0)
         self.pending[h, key] = (kind, first, count, number)
 
