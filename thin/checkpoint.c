@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "thin/memory.h"
 #include "thin/pool.h"
 #include "thin/super.h"
 
@@ -27,21 +28,13 @@
 
 /* ---- memory ---- */
 
-static void *map_lazily(uint64_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 int checkpoint_init(struct thin_pool *pool)
 {
 	struct checkpoint *ck = &pool->ck;
 
 	for (unsigned i = 0; i < CHECKPOINT_IOS; i++)
 		ck->io[i].pool = pool;
-	ck->super = map_lazily(FMT_BLOCK);
+	ck->super = memory_map(FMT_BLOCK);
 	return ck->super ? 0 : -ENOMEM;
 }
 
@@ -49,12 +42,9 @@ void checkpoint_fini(struct thin_pool *pool)
 {
 	struct checkpoint *ck = &pool->ck;
 
-	if (ck->super)
-		munmap(ck->super, FMT_BLOCK);
-	if (ck->arena)
-		munmap(ck->arena, ck->arena_blocks * FMT_BLOCK);
-	if (ck->write)
-		munmap(ck->write, ck->write_capacity * sizeof(*ck->write));
+	memory_unmap(ck->super, FMT_BLOCK);
+	memory_unmap(ck->arena, ck->arena_blocks * FMT_BLOCK);
+	memory_unmap(ck->write, ck->write_capacity * sizeof(*ck->write));
 }
 
 /* Address space for the largest cut there can be; pages come when they are touched. */
@@ -66,15 +56,13 @@ static int arena_ensure(struct thin_pool *pool)
 	uint64_t writes = blocks + pool->nodes.count;
 
 	if (ck->arena_blocks < blocks) {
-		if (ck->arena)
-			munmap(ck->arena, ck->arena_blocks * FMT_BLOCK);
-		ck->arena = map_lazily(blocks * FMT_BLOCK);
+		memory_unmap(ck->arena, ck->arena_blocks * FMT_BLOCK);
+		ck->arena = memory_map(blocks * FMT_BLOCK);
 		ck->arena_blocks = ck->arena ? blocks : 0;
 	}
 	if (ck->write_capacity < writes) {
-		if (ck->write)
-			munmap(ck->write, ck->write_capacity * sizeof(*ck->write));
-		ck->write = map_lazily(writes * sizeof(*ck->write));
+		memory_unmap(ck->write, ck->write_capacity * sizeof(*ck->write));
+		ck->write = memory_map(writes * sizeof(*ck->write));
 		ck->write_capacity = ck->write ? writes : 0;
 	}
 	return ck->arena && ck->write ? 0 : -ENOMEM;

@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "thin/memory.h"
 #include "thin/pool.h"
 
 static_assert(sizeof(struct req_state) <= sizeof(((struct thin_req *)0)->priv), "thin_req.priv");
@@ -18,13 +18,6 @@ static_assert(sizeof(struct req_state) <= sizeof(((struct thin_req *)0)->priv), 
 #define SPACE_CHECKPOINTS_MAX 32u
 
 /* ---- memory ---- */
-
-static void *map_memory(uint64_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
 
 static void batches_init(struct thin_pool *pool)
 {
@@ -66,11 +59,11 @@ int io_init(struct thin_pool *pool, uint64_t buffer_bytes)
 		io->batch_count = 2;
 	io->part_count = PARTS;
 	io->batch = calloc(io->batch_count, sizeof(*io->batch));
-	io->batch_buf = map_memory((uint64_t)io->batch_count * BATCH_BYTES);
+	io->batch_buf = memory_map((uint64_t)io->batch_count * BATCH_BYTES);
 	io->part = calloc(io->part_count, sizeof(*io->part));
 	io->dev_read = calloc(IO_DEV_IOS, sizeof(*io->dev_read));
 	io->merge = calloc(IO_MERGES, sizeof(*io->merge));
-	io->merge_buf = map_memory(IO_MERGES * FMT_BLOCK);
+	io->merge_buf = memory_map(IO_MERGES * FMT_BLOCK);
 	if (!io->batch || !io->batch_buf || !io->part || !io->dev_read || !io->merge ||
 	    !io->merge_buf)
 		return -ENOMEM;
@@ -84,13 +77,11 @@ void io_fini(struct thin_pool *pool)
 	struct io *io = &pool->io;
 
 	free(io->batch);
-	if (io->batch_buf)
-		munmap(io->batch_buf, (uint64_t)io->batch_count * BATCH_BYTES);
+	memory_unmap(io->batch_buf, (uint64_t)io->batch_count * BATCH_BYTES);
 	free(io->part);
 	free(io->dev_read);
 	free(io->merge);
-	if (io->merge_buf)
-		munmap(io->merge_buf, IO_MERGES * FMT_BLOCK);
+	memory_unmap(io->merge_buf, IO_MERGES * FMT_BLOCK);
 	memset(io, 0, sizeof(*io));
 }
 

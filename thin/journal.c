@@ -4,8 +4,8 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "thin/memory.h"
 #include "thin/pool.h"
 #include "thin/thin.h"
 
@@ -38,12 +38,9 @@ int journal_init(struct thin_pool *pool, uint64_t pages, void *shadow)
 	j->pages = pages;
 	STAILQ_INIT(&j->waiters);
 	if (!shadow) {
-		j->own_buffers = mmap(NULL, THIN_SHADOW_BYTES, PROT_READ | PROT_WRITE,
-				      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (j->own_buffers == MAP_FAILED) {
-			j->own_buffers = NULL;
+		j->own_buffers = memory_map(THIN_SHADOW_BYTES);
+		if (!j->own_buffers)
 			return -ENOMEM;
-		}
 	}
 	j->shadow = shadow;
 	j->buffers = (uint8_t *)(shadow ? shadow : j->own_buffers) + FMT_BLOCK;
@@ -54,8 +51,7 @@ int journal_init(struct thin_pool *pool, uint64_t pages, void *shadow)
 
 void journal_fini(struct thin_pool *pool)
 {
-	if (pool->journal.own_buffers)
-		munmap(pool->journal.own_buffers, THIN_SHADOW_BYTES);
+	memory_unmap(pool->journal.own_buffers, THIN_SHADOW_BYTES);
 }
 
 /*

@@ -5,18 +5,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "thin/memory.h"
 #include "thin/pool.h"
 
 #define BAD_RETRY_MS 1000u /* a node that could not be read is tried again after this */
-
-static void *map_pages(uint64_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
 
 int node_cache_init(struct thin_pool *pool, uint64_t bytes)
 {
@@ -34,8 +27,8 @@ int node_cache_init(struct thin_pool *pool, uint64_t bytes)
 		buckets *= 2;
 	nc->pages_bytes = (uint64_t)nc->count * sizeof(struct fmt_node);
 	nc->node_bytes = (uint64_t)nc->count * sizeof(struct node);
-	nc->pages = map_pages(nc->pages_bytes);
-	nc->node = map_pages(nc->node_bytes);
+	nc->pages = memory_map(nc->pages_bytes);
+	nc->node = memory_map(nc->node_bytes);
 	nc->bucket = calloc(buckets, sizeof(*nc->bucket));
 	nc->bucket_mask = buckets - 1;
 	if (!nc->pages || !nc->node || !nc->bucket) {
@@ -58,10 +51,8 @@ int node_cache_init(struct thin_pool *pool, uint64_t bytes)
 
 void node_cache_fini(struct node_cache *nc)
 {
-	if (nc->pages)
-		munmap(nc->pages, nc->pages_bytes);
-	if (nc->node)
-		munmap(nc->node, nc->node_bytes);
+	memory_unmap(nc->pages, nc->pages_bytes);
+	memory_unmap(nc->node, nc->node_bytes);
 	free(nc->bucket);
 	memset(nc, 0, sizeof(*nc));
 }

@@ -16,7 +16,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+
+#include "thin/memory.h"
 
 #define WORD_BITS 64u
 
@@ -48,17 +49,9 @@ static void zone_layout(struct space *sp, uint64_t zone_end)
 	}
 }
 
-static void *map_anonymous(uint64_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 static int fifo_init(struct space_fifo *f, uint64_t capacity)
 {
-	f->slot = map_anonymous(capacity * sizeof(*f->slot));
+	f->slot = memory_map(capacity * sizeof(*f->slot));
 	f->capacity = capacity;
 	f->head = f->tail = 0;
 	return f->slot ? 0 : -ENOMEM;
@@ -66,8 +59,7 @@ static int fifo_init(struct space_fifo *f, uint64_t capacity)
 
 static void fifo_fini(struct space_fifo *f)
 {
-	if (f->slot)
-		munmap(f->slot, f->capacity * sizeof(*f->slot));
+	memory_unmap(f->slot, f->capacity * sizeof(*f->slot));
 	f->slot = NULL;
 }
 
@@ -88,8 +80,8 @@ int space_init(struct space *sp, uint64_t zone_end, uint64_t log_pages, uint32_t
 	sp->zone_count = space_zone_count(zone_end, log_pages, zone_blocks);
 	sp->zone = calloc(sp->zone_count, sizeof(*sp->zone));
 	sp->map_bytes = sp->zone_count * sp->zone_words * sizeof(uint64_t);
-	sp->alloc = map_anonymous(sp->map_bytes);
-	sp->busy = map_anonymous(sp->map_bytes);
+	sp->alloc = memory_map(sp->map_bytes);
+	sp->busy = memory_map(sp->map_bytes);
 	if (!sp->zone || !sp->alloc || !sp->busy || fifo_init(&sp->logged, held->logged) ||
 	    fifo_init(&sp->checkpointed, held->checkpointed) ||
 	    fifo_init(&sp->reading, held->logged + held->checkpointed)) {
@@ -103,10 +95,8 @@ int space_init(struct space *sp, uint64_t zone_end, uint64_t log_pages, uint32_t
 void space_fini(struct space *sp)
 {
 	free(sp->zone);
-	if (sp->alloc)
-		munmap(sp->alloc, sp->map_bytes);
-	if (sp->busy)
-		munmap(sp->busy, sp->map_bytes);
+	memory_unmap(sp->alloc, sp->map_bytes);
+	memory_unmap(sp->busy, sp->map_bytes);
 	fifo_fini(&sp->logged);
 	fifo_fini(&sp->checkpointed);
 	fifo_fini(&sp->reading);
@@ -123,22 +113,20 @@ int space_grow(struct space *sp, uint64_t zone_end)
 	uint64_t *alloc, *busy;
 
 	zone = calloc(zones, sizeof(*zone));
-	alloc = map_anonymous(bytes);
-	busy = map_anonymous(bytes);
+	alloc = memory_map(bytes);
+	busy = memory_map(bytes);
 	if (!zone || !alloc || !busy) {
 		free(zone);
-		if (alloc)
-			munmap(alloc, bytes);
-		if (busy)
-			munmap(busy, bytes);
+		memory_unmap(alloc, bytes);
+		memory_unmap(busy, bytes);
 		return -ENOMEM;
 	}
 	memcpy(zone, sp->zone, sp->zone_count * sizeof(*zone));
 	memcpy(alloc, sp->alloc, sp->map_bytes);
 	memcpy(busy, sp->busy, sp->map_bytes);
 	free(sp->zone);
-	munmap(sp->alloc, sp->map_bytes);
-	munmap(sp->busy, sp->map_bytes);
+	memory_unmap(sp->alloc, sp->map_bytes);
+	memory_unmap(sp->busy, sp->map_bytes);
 	sp->zone = zone;
 	sp->alloc = alloc;
 	sp->busy = busy;

@@ -45,11 +45,12 @@ static void io_done(struct dev_io *io)
 	*(bool *)io->user = true;
 }
 
-static int read_copy(struct thin_dev *dev, struct pblk at, struct fmt_super *sb)
+static int do_copy(struct thin_dev *dev, enum dev_op op, struct pblk at, struct fmt_super *sb)
 {
 	struct iovec iov = { sb, FMT_BLOCK };
 	bool done = false;
-	struct dev_io io = { .op = DEV_READ,
+	struct dev_io io = { .op = op,
+			     .fua = op == DEV_WRITE,
 			     .offset = at.n * FMT_BLOCK,
 			     .len = FMT_BLOCK,
 			     .iov = &iov,
@@ -122,7 +123,7 @@ static void read_all(struct thin_dev *dev, struct copies *c, uint64_t size_block
 
 		if (copy && size_blocks < 4)
 			continue;
-		c->good[slot][copy] = read_copy(dev, at, &c->sb[slot][copy]) == 0 &&
+		c->good[slot][copy] = do_copy(dev, DEV_READ, at, &c->sb[slot][copy]) == 0 &&
 				      copy_valid(&c->sb[slot][copy]);
 	}
 }
@@ -210,25 +211,6 @@ int super_find(struct thin_dev *dev, struct super_found *ret_found, struct err *
 	return 0;
 }
 
-static int write_copy(struct thin_dev *dev, struct pblk at, struct fmt_super *sb)
-{
-	struct iovec iov = { sb, FMT_BLOCK };
-	bool done = false;
-	struct dev_io io = { .op = DEV_WRITE,
-			     .fua = true,
-			     .offset = at.n * FMT_BLOCK,
-			     .len = FMT_BLOCK,
-			     .iov = &iov,
-			     .iov_count = 1,
-			     .done = io_done,
-			     .user = &done };
-
-	dev->ops->submit(dev, &io);
-	while (!done)
-		dev->ops->wait(dev);
-	return io.res;
-}
-
 int super_repair(struct thin_dev *dev, struct super_found *found)
 {
 	CLEANUP_FREE struct fmt_super *sb = NULL;
@@ -241,7 +223,8 @@ int super_repair(struct thin_dev *dev, struct super_found *found)
 		for (unsigned copy = 0; copy < 2 && !r; copy++) {
 			*sb = found->intact[slot];
 			if (found->stale[slot][copy])
-				r = write_copy(dev, super_pblk(slot, copy, size_blocks), sb);
+				r = do_copy(dev, DEV_WRITE, super_pblk(slot, copy, size_blocks),
+					    sb);
 		}
 	return r;
 }
