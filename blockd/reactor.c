@@ -195,6 +195,7 @@ static int sleep_ms(struct reactor *r)
 	return until > r->now_ms ? (int)(until - r->now_ms) : 0;
 }
 
+/* Ends with a poll that had nothing to deliver, or with a turn that does not sleep. */
 static void run_engine(struct reactor *r)
 {
 	int i;
@@ -263,6 +264,7 @@ static int open_all(struct reactor *r)
 	rc = r->params.open(r->params.user, &r->dev, &r->pool, &r->open_err);
 	if (rc)
 		goto no_pool;
+	r->dev->polled = true; /* run_engine() sees to that */
 	rc = watch(r, mailbox_fd(r->box));
 	if (!rc)
 		rc = watch(r, r->dev->ops->event_fd ? r->dev->ops->event_fd(r->dev) : -1);

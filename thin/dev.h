@@ -74,6 +74,11 @@ struct thin_dev {
 	uint64_t size_bytes;
 	bool read_only;
 	bool can_punch;
+	/*
+	 * Set by an owner that never sleeps before poll() has returned 0 with nothing submitted
+	 * since: completions that are there at once need not be announced on event_fd.
+	 */
+	bool polled;
 	char name[256]; /* for messages: the path */
 };
 

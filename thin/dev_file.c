@@ -19,8 +19,8 @@
  * while after it has gone: that is waited for, because these writes must not land behind ours.
  *
  * Plain calls are carried out in submit(); their completions wait in `done` for poll().  The
- * eventfd is written by kick(), and only when completions are still waiting then: an owner that
- * polls soon pays for no extra call.
+ * eventfd is written by kick(), and only when completions are still waiting then and the owner has
+ * not promised to poll for them (dev->polled).
  *
  * Durability: FLUSH is fdatasync(), whose failure is passed on once and for ever the engine's to
  * act on; FUA is RWF_DSYNC.  A file is created with its directory synced.
@@ -98,7 +98,7 @@ static void dev_plain_kick(struct thin_dev *dev)
 {
 	struct dev_file *d = dev_file_of(dev);
 
-	if (d->done.head && !d->signalled)
+	if (d->done.head && !d->signalled && !d->dev.polled)
 		d->signalled = eventfd_write(d->event_fd, 1) == 0;
 }
 
