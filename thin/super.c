@@ -76,6 +76,16 @@ static bool copy_valid(const struct fmt_super *found)
 	       pool_crc(&sb, sizeof(sb)) == crc;
 }
 
+/* No pool that was ever used counts so far; one that claims it would wrap around. */
+#define COUNTER_MAX ((uint64_t)1 << 62)
+
+static bool counters_valid(const struct fmt_super *sb)
+{
+	return le64_get(sb->generation) < UINT32_MAX - 1 && /* births have 32 bits */
+	       le64_get(sb->checkpoint) < COUNTER_MAX && le64_get(sb->log_seq) < COUNTER_MAX &&
+	       le64_get(sb->next_id) < COUNTER_MAX;
+}
+
 /* Numbers that later arithmetic relies on. */
 static bool geometry_valid(const struct fmt_super *sb)
 {
@@ -106,7 +116,7 @@ static int check_version(const struct fmt_super *sb, struct err *err)
 			       "the pool uses features this program does not know (0x%" PRIx64
 			       "); use a newer blockd",
 			       unknown);
-	if (!geometry_valid(sb))
+	if (!geometry_valid(sb) || !counters_valid(sb))
 		return err_set(err, -EUCLEAN, "superblock: its numbers make no sense");
 	return 0;
 }
