@@ -19,10 +19,13 @@
 #define DEFAULT_COMMIT_BYTES (64ull << 20)
 #define DEFAULT_COMMIT_MS    1000u
 #define IDLE_CHECKPOINT_MS   2000u /* nothing asked for this long: checkpoint what there is */
-#define NODES_MIN	     256u
-#define HELD_MIN	     (64ull << 10) /* entries of the rings of held blocks */
-#define ROUNDS_PER_TURN	     16u
-#define LOW_SPACE_SHARE	     16u /* low water: less than 1/16 of the blocks free */
+/* Kept from new data for the nodes above promised blocks: a 64th, so much at least, at most */
+#define BLOCK_MARGIN_MIN 8u
+#define BLOCK_MARGIN_MAX 4096u
+#define NODES_MIN	 256u
+#define HELD_MIN	 (64ull << 10) /* entries of the rings of held blocks */
+#define ROUNDS_PER_TURN	 16u
+#define LOW_SPACE_SHARE	 16u /* low water: less than 1/16 of the blocks free */
 
 /* ---- small services ---- */
 
@@ -254,7 +257,9 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	if (space_init(&p->space, zone_end, log_pages, zone_blocks, &held) ||
 	    journal_init(p, log_pages, params->shadow) || checkpoint_init(p) || io_init(p, buffers))
 		goto fail;
-	p->block_margin = p->space.block_count / 64 < 4096 ? p->space.block_count / 64 : 4096;
+	p->block_margin = p->space.block_count / 64 < BLOCK_MARGIN_MAX
+				  ? p->space.block_count / 64 + BLOCK_MARGIN_MIN
+				  : BLOCK_MARGIN_MAX;
 	*ret_pool = p;
 	return 0;
 fail:

@@ -255,6 +255,9 @@ static int write_whole(struct req_state *rs, const uint8_t *data, uint64_t len)
 		count = leaf_end - v.n;
 	if (count > IO_BATCH_BLOCKS - b->count)
 		count = IO_BATCH_BLOCKS - b->count;
+	/* short of space, in small steps: what one of them replaces is room for the next */
+	while (count > 1 && !pool_space_for(rs->pool, count, path_nodes(rs->req->vol->volume)))
+		count /= 2;
 	r = admit(rs, v, count);
 	if (r)
 		return r;

@@ -119,6 +119,7 @@ int world_dump(struct thin_pool *pool, struct dev_sim *sim, struct dump *ret_dum
 		memcpy(d->name, st.name, strlen(st.name));
 		d->blocks = st.size_bytes / BLK;
 		d->mapped = st.mapped_blocks;
+		d->promised = st.reserve_full;
 		r = look_read(pool, sim, d, pages ? pages[ret_dump->count] : NULL, text, len);
 		ret_dump->count++;
 	}

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define BLK	    4096u
-#define FULL_BLOCKS 50u /* a tiny pool with less free space may take its reserve for full */
+#define FULL_BLOCKS 80u /* a tiny pool with less free space may take its reserve for full */
 
 /* ---- targets and locks ---- */
 
@@ -161,6 +161,8 @@ static bool start_data(struct world *w, struct client *c, enum thin_op op, int v
 	c->exclusive = write && (offset % BLK || len % BLK);
 	if (!locks_allow(w, vol, offset, len, write, c->exclusive))
 		return false;
+	if (w->quiet)
+		c->req.flags &= ~THIN_FUA;
 	c->vol = vol;
 	c->req.op = op;
 	c->req.vol = w->handles[vol];
@@ -214,6 +216,29 @@ static bool start_write_blocks(struct world *w, struct client *c)
 	fill(c, c->req.len);
 	if (rng_percent(&w->rng, 15)) /* becomes a hole */
 		memset(c->buf + rng_below(&w->rng, count) * BLK, 0, BLK);
+	c->req.buf = c->buf;
+	oracle_begin(&w->oracle, vol, c->op, CHANGE_WRITE, c->req.offset, c->req.len, c->buf);
+	return true;
+}
+
+/* As much as lies together, anywhere: to fill a pool. */
+static bool start_fill(struct world *w, struct client *c)
+{
+	uint64_t blocks;
+	unsigned cells, cell, count = 1;
+	int vol = pick_data_vol(w, &blocks);
+
+	if (vol < 0)
+		return false;
+	cells = cells_below(blocks);
+	cell = (unsigned)rng_below(&w->rng, cells);
+	while (count < 12 && cell + count < cells &&
+	       oracle_cell_block(cell + count) == oracle_cell_block(cell) + count)
+		count++;
+	if (!start_data(w, c, THIN_WRITE, vol, oracle_cell_block(cell) * BLK, (uint64_t)count * BLK,
+			true))
+		return false;
+	fill(c, c->req.len);
 	c->req.buf = c->buf;
 	oracle_begin(&w->oracle, vol, c->op, CHANGE_WRITE, c->req.offset, c->req.len, c->buf);
 	return true;
@@ -459,9 +484,12 @@ static bool start_create(struct world *w, struct client *c)
 	c->req.name = c->name;
 	c->req.size_bytes = blocks * BLK;
 	c->req.time_s = 1;
+	c->req.reserve_full = blocks <= 12 && rng_percent(&w->rng, 40);
 	oracle_vol_begin_create(&w->oracle, c->vol, c->name, blocks);
+	w->oracle.vols[c->vol].promised = c->req.reserve_full;
 	w->vol_ctl[c->vol] = true;
-	world_note(w, "create %s of %llu blocks", c->name, (unsigned long long)blocks);
+	world_note(w, "create %s of %llu blocks%s", c->name, (unsigned long long)blocks,
+		   c->req.reserve_full ? ", promised" : "");
 	return true;
 }
 
@@ -546,6 +574,8 @@ static bool start_resize(struct world *w, struct client *c, bool shrink)
 	if (c->vol < 0)
 		return false;
 	o = &w->oracle.vols[c->vol];
+	if (o->promised && blocks > 12)
+		return false;
 	if (shrink ? blocks >= o->blocks : blocks <= o->blocks)
 		return false;
 	/* Grown over what a shrink cut off while a request was under way there: not decidable. */
@@ -615,23 +645,24 @@ static void finish_pool_grow(struct world *w, struct client *c, int res)
 }
 
 const struct op_type op_types[] = {
-	{ "write", 30, true, true, start_write, finish_change },
-	{ "partial", 12, true, true, start_partial, finish_change },
-	{ "trim", 8, true, true, start_trim, finish_trim },
-	{ "zero", 6, true, true, start_zero, finish_change },
-	{ "zero-no-hole", 4, true, true, start_zero_no_hole, finish_change },
-	{ "flush", 10, true, false, start_flush, finish_flush },
-	{ "fua", 6, true, true, start_fua, finish_change },
-	{ "checkpoint", 2, true, false, start_checkpoint, finish_checkpoint },
-	{ "create", 3, true, true, start_create, finish_create },
-	{ "grow", 2, true, true, start_grow, finish_resize },
-	{ "shrink", 2, true, true, start_shrink, finish_resize },
-	{ "rename", 2, true, true, start_rename, finish_rename },
-	{ "delete", 3, true, false, start_delete, finish_delete },
-	{ "pool-grow", 1, true, false, start_pool_grow, finish_pool_grow },
-	{ "read", 14, false, false, start_read, finish_read },
-	{ "status", 4, false, false, start_status, finish_status },
-	{ "cache", 1, false, false, start_cache, finish_cache },
+	{ "write", 30, true, true, false, start_write, finish_change },
+	{ "partial", 12, true, true, false, start_partial, finish_change },
+	{ "trim", 8, true, true, false, start_trim, finish_trim },
+	{ "zero", 6, true, true, false, start_zero, finish_change },
+	{ "zero-no-hole", 4, true, true, false, start_zero_no_hole, finish_change },
+	{ "flush", 10, true, false, true, start_flush, finish_flush },
+	{ "fua", 6, true, true, true, start_fua, finish_change },
+	{ "checkpoint", 2, true, false, true, start_checkpoint, finish_checkpoint },
+	{ "create", 3, true, true, true, start_create, finish_create },
+	{ "grow", 2, true, true, true, start_grow, finish_resize },
+	{ "shrink", 2, true, true, true, start_shrink, finish_resize },
+	{ "rename", 2, true, true, true, start_rename, finish_rename },
+	{ "delete", 3, true, false, true, start_delete, finish_delete },
+	{ "pool-grow", 1, true, false, true, start_pool_grow, finish_pool_grow },
+	{ "fill", 0, false, true, false, start_fill, finish_change },
+	{ "read", 14, false, false, false, start_read, finish_read },
+	{ "status", 4, false, false, false, start_status, finish_status },
+	{ "cache", 1, false, false, false, start_cache, finish_cache },
 };
 const unsigned op_type_count = sizeof(op_types) / sizeof(op_types[0]);
 
@@ -643,14 +674,18 @@ const struct op_type *op_find(const char *name)
 	return NULL;
 }
 
-const struct op_type *op_random(struct rng *rng)
+const struct op_type *op_random(struct rng *rng, bool quiet)
 {
 	uint64_t total = 0, at;
 
 	for (unsigned i = 0; i < op_type_count; i++)
-		total += op_types[i].weight;
+		total += quiet && op_types[i].commits ? 0 : op_types[i].weight;
 	at = rng_below(rng, total);
-	for (unsigned i = 0;; at -= op_types[i++].weight)
-		if (at < op_types[i].weight)
+	for (unsigned i = 0;; i++) {
+		unsigned weight = quiet && op_types[i].commits ? 0 : op_types[i].weight;
+
+		if (at < weight)
 			return &op_types[i];
+		at -= weight;
+	}
 }

@@ -12,8 +12,9 @@
 struct op_type {
 	const char *name;
 	unsigned weight;
-	bool scripted;					  /* takes part in pairs and triples */
-	bool may_fill;					  /* -ENOSPC is an answer on a full pool */
+	bool scripted; /* takes part in pairs and triples */
+	bool may_fill; /* -ENOSPC is an answer on a full pool */
+	bool commits;  /* makes the log durable; left out of quiet lives */
 	bool (*start)(struct world *w, struct client *c); /* fills c->req; false: not now */
 	void (*finish)(struct world *w, struct client *c, int res);
 };
@@ -22,6 +23,6 @@ extern const struct op_type op_types[];
 extern const unsigned op_type_count;
 
 const struct op_type *op_find(const char *name);
-const struct op_type *op_random(struct rng *rng);
+const struct op_type *op_random(struct rng *rng, bool quiet);
 
 #endif

@@ -18,11 +18,13 @@
 
 #define BLK 4096u
 
-/* The windows: the first blocks, the borders of leaves, the border of a whole inner node. */
+/* The windows: the first blocks, the borders of leaves, single blocks far apart so that the tree
+ * has many nodes, the border of a whole inner node. */
 static const struct {
 	uint64_t first;
 	unsigned count;
-} windows[] = { { 0, 12 }, { 252, 8 }, { 508, 8 }, { 65532, 8 } };
+} windows[] = { { 0, 12 },    { 252, 8 },   { 508, 8 },	   { 1100, 2 },	  { 5000, 2 },
+		{ 20000, 2 }, { 65532, 8 }, { 140000, 2 }, { 500000, 2 }, { 900000, 2 } };
 
 uint64_t oracle_cell_block(unsigned cell)
 {
@@ -167,7 +169,7 @@ void oracle_vol_begin_create(struct oracle *o, int vol, const char *name, uint64
 
 	v->state = VOL_CREATING;
 	v->blocks = blocks;
-	v->renaming = v->resizing = false;
+	v->renaming = v->resizing = v->promised = false;
 	snprintf(v->name, sizeof(v->name), "%s", name);
 	for (unsigned i = 0; i < ORACLE_CELLS; i++)
 		cell_reset(&v->cells[i], NULL);
@@ -297,6 +299,11 @@ static bool vol_check(const struct oracle_vol *v, const struct dump_vol *d, enum
 			 (unsigned long long)d->blocks, (unsigned long long)v->blocks);
 		return false;
 	}
+	if (d->promised != v->promised) {
+		snprintf(text, len, "volume %s has%s its space promised", d->name,
+			 d->promised ? "" : " not");
+		return false;
+	}
 	for (unsigned i = 0; i < ORACLE_CELLS; i++) {
 		if (oracle_cell_block(i) >= d->blocks)
 			continue;
@@ -398,6 +405,7 @@ void oracle_adopt(struct oracle *o, const struct dump *d,
 
 		oracle_vol_begin_create(o, (int)i, d->vols[i].name, d->vols[i].blocks);
 		v->state = VOL_LIVE;
+		v->promised = d->vols[i].promised;
 		for (unsigned c = 0; c < ORACLE_CELLS; c++)
 			if (oracle_cell_block(c) < v->blocks)
 				cell_reset(&v->cells[c], fetch(user, i, c));

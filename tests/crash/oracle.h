@@ -23,7 +23,7 @@
 #include "tests/lib/sim_image.h"
 
 #define ORACLE_VOLS  8
-#define ORACLE_CELLS 36
+#define ORACLE_CELLS 48
 #define ORACLE_NAME  16
 
 /* The block of a cell, and the cells that lie in [first, first + count) blocks. */
@@ -50,6 +50,7 @@ struct oracle_vol {
 	char name[ORACLE_NAME], new_name[ORACLE_NAME]; /* new: rename under way */
 	uint64_t blocks, new_blocks;		       /* new: resize under way */
 	bool renaming, resizing;
+	bool promised; /* made with reserve_full: its writes never meet ENOSPC */
 	struct cell cells[ORACLE_CELLS];
 };
 
@@ -85,7 +86,7 @@ bool oracle_cell_busy(const struct cell *c);
 #define DUMP_UNSETTLED UINT64_MAX
 struct dump_vol {
 	char name[ORACLE_NAME];
-	uint64_t blocks, mapped;
+	uint64_t blocks, mapped, promised;
 	uint64_t hash[ORACLE_CELLS]; /* 0: zeroes; cells beyond the size: 0 */
 };
 

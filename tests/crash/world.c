@@ -47,6 +47,13 @@ struct thin_open world_open_params(struct world *w, void *shadow)
 	return open;
 }
 
+/* A quiet life: only what fills log pages, nothing that commits. */
+static void world_choose_mood(struct world *w)
+{
+	w->quiet = w->spec->kind != WORLD_SCRIPTED && rng_percent(&w->rng, 25);
+	w->open.commit_ms = w->quiet ? 100000 : 0;
+}
+
 static void world_open(struct world *w)
 {
 	struct thin_open open = world_open_params(w, w->shadow);
@@ -60,7 +67,7 @@ static void world_open(struct world *w)
 
 static void world_create(struct world *w)
 {
-	static const uint64_t caches[] = { 512u << 10, 768u << 10, 2u << 20 };
+	static const uint64_t caches[] = { 320u << 10, 512u << 10, 2u << 20 };
 	static const uint64_t commits[] = { 16u << 10, 256u << 10, 64u << 20 };
 	bool scripted = w->spec->kind == WORLD_SCRIPTED || w->spec->kind == WORLD_DAMAGE;
 	uint64_t blocks = 256, pages = 16;
@@ -98,6 +105,13 @@ static bool promises_durability(const struct thin_req *req)
 	return req->op == THIN_FLUSH || req->op >= THIN_VOL_CREATE || (req->flags & THIN_FUA);
 }
 
+/* Whether the request must not meet ENOSPC: a write to a volume that was made with reserve_full.
+ * (Zeroing a range takes more nodes at once than what a tiny pool keeps back.) */
+static bool world_promised(const struct world *w, const struct client *c)
+{
+	return c->req.op == THIN_WRITE && w->oracle.vols[c->vol].promised;
+}
+
 static void world_check_result(struct world *w, const struct client *c, int res)
 {
 	if (res == 0 && c->after_failed_flush && promises_durability(&c->req))
@@ -106,7 +120,7 @@ static void world_check_result(struct world *w, const struct client *c, int res)
 		return;
 	if (res == -ENOSPC) {
 		world_totals->enospc++;
-		if (w->may_fill && c->type->may_fill)
+		if (w->may_fill && c->type->may_fill && !world_promised(w, c))
 			return;
 	}
 	if (w->may_fail && (res == -EIO || res == -EROFS || res == -ENOSPC))
@@ -321,6 +335,7 @@ static enum oracle_rule world_begin_life(struct world *w, struct dev_sim *sim,
 	dev_sim_on_event(w->sim, world_event, w);
 	if (rule == RULE_POWER)
 		memset(w->shadow, 0, THIN_SHADOW_BYTES);
+	world_choose_mood(w);
 	world_open(w);
 	if (!w->cut)
 		return rule;
@@ -345,8 +360,8 @@ static void world_next_life(struct world *w)
 static const struct op_type *world_pick(struct world *w)
 {
 	if (w->spec->kind == WORLD_FULL && rng_percent(&w->rng, 50))
-		return op_find(rng_percent(&w->rng, 70) ? "write" : "create");
-	return op_random(&w->rng);
+		return op_find(rng_percent(&w->rng, 80) ? "fill" : "create");
+	return op_random(&w->rng, w->quiet);
 }
 
 static void world_life(struct world *w, unsigned replies)

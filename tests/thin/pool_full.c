@@ -80,6 +80,27 @@ static void test_rounds(void **state)
 	free(buf);
 }
 
+/* One large overwrite needs as much space as it frees, and must find it step by step. */
+static void test_large_overwrite(void **state)
+{
+	struct pool_rig r;
+	char *buf = rig_buf(BLK, 1), *large = rig_buf(200 * BLK, 1);
+	struct thin_vol *vol;
+	uint64_t n;
+
+	pool_rig_create(&r, POOL_BLOCKS, 32);
+	vol = pool_rig_volume(&r, "v", VOL_BLOCKS);
+	n = fill(&r, vol, buf);
+	for (uint64_t i = 0; i < 200; i++)
+		memset(large + i * BLK, (int)(1 + (i + 20) % 200), BLK);
+	assert_int_equal(pool_rig_io(&r, THIN_WRITE, vol, 20, 200, large), 0);
+	check(&r, vol, n, buf);
+	thin_vol_close(vol);
+	pool_rig_free(&r);
+	free(buf);
+	free(large);
+}
+
 /* What a trim gives back can be written again, at once. */
 static void test_trim_gives_back(void **state)
 {
@@ -179,9 +200,8 @@ static void test_reserved_volume(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rounds),
-		cmocka_unit_test(test_trim_gives_back),
-		cmocka_unit_test(test_no_hole_is_a_promise),
+		cmocka_unit_test(test_rounds),		cmocka_unit_test(test_large_overwrite),
+		cmocka_unit_test(test_trim_gives_back), cmocka_unit_test(test_no_hole_is_a_promise),
 		cmocka_unit_test(test_reserved_volume),
 	};
 
