@@ -114,6 +114,9 @@ struct netd_subnets {
 };
 int netd_subnets_build(struct conf *c, struct netd_subnets *ret)
 	__attribute__((nonnull, warn_unused_result));
+/* The half of netd_conf_check() about forwards, NAT and policies; called by it. */
+void netd_conf_check_nat(struct conf *c, const struct netd_subnets *subnets)
+	__attribute__((nonnull));
 const struct netd_subnet *netd_subnets_find(const struct netd_subnets *all, const struct addr *a)
 	__attribute__((nonnull));
 void netd_subnets_clear(struct netd_subnets *all) __attribute__((nonnull));

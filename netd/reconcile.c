@@ -27,6 +27,7 @@
 #include "netd/observe.h"
 #include "netd/queue.h"
 #include "netd/settings.h"
+#include "netd/sight.h"
 
 #define SETTLE_MS	2   /* after the first event, for the rest of a burst */
 #define RETRY_FIRST_MS	200 /* after a failed repair */
@@ -70,99 +71,7 @@ static uint64_t now_us(void)
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
-/* --- what is there --------------------------------------------------------------------------- */
-
-struct sight {
-	struct vlan_state links;
-	struct nat_state nat;
-	struct netd_conf_host host;
-	struct netd_conf_link *host_links;
-	struct prefix *host_addrs;
-};
-
-static void sight_clear(struct sight *s)
-{
-	vlan_state_clear(&s->links);
-	nat_state_clear(&s->nat);
-	free(s->host_links);
-	free(s->host_addrs);
-	*s = (struct sight){ 0 };
-}
-
-/* The links as the checks of the conf see them: without the addresses that are ours. */
-static int sight_host(const struct reconcile *r, struct sight *s)
-{
-	size_t total = 0, at = 0;
-
-	for (size_t i = 0; i < s->links.link_count; i++)
-		total += s->links.links[i].addr_count;
-	s->host_links = calloc(s->links.link_count + 1, sizeof(*s->host_links));
-	s->host_addrs = calloc(total + 1, sizeof(*s->host_addrs));
-	if (!s->host_links || !s->host_addrs)
-		return -ENOMEM;
-	for (size_t i = 0; i < s->links.link_count; i++) {
-		const struct vlan_link *l = &s->links.links[i];
-		struct netd_conf_link *h = &s->host_links[i];
-
-		memcpy(h->name, l->name, sizeof(h->name));
-		h->ours = vlan_link_is_ours(l);
-		h->loopback = strcmp(l->name, "lo") == 0;
-		h->addrs = s->host_addrs + at;
-		for (size_t a = 0; a < l->addr_count; a++)
-			if (!l->addrs[a].ours)
-				s->host_addrs[at + h->addr_count++] = l->addrs[a].prefix;
-		at += h->addr_count;
-	}
-	s->host = (struct netd_conf_host){ .links = s->host_links,
-					   .link_count = s->links.link_count,
-					   .caps = &r->vlan_caps,
-					   .mac_salt = r->mac_salt };
-	return 0;
-}
-
-static int sight_take(struct reconcile *r, struct sight *s, struct err *err)
-{
-	int rc = observe_vlan(r->nl, &r->vlan_caps, &s->links, err);
-
-	rc = rc < 0 ? rc : observe_nat(r->nl, &s->nat, err);
-	if (rc < 0)
-		return rc;
-	rc = sight_host(r, s);
-	return rc < 0 ? err_sys(err, rc, "host") : 0;
-}
-
-/* --- plans ----------------------------------------------------------------------------------- */
-
-/* Everything that leads from `s` to `want`: nat before, links, nat after. */
-static int plan_build(const struct netd_desired *want, const struct sight *s, struct plan *plan,
-		      struct err *err)
-{
-	struct vlan_names moving = { 0 };
-	struct plan links = { 0 };
-	bool one_batch;
-	int r = vlan_plan(&want->links, &s->links, &links, &moving, err);
-	size_t moved = 0;
-
-	one_batch = links.count == 0;
-	if (r == 0)
-		r = nat_plan(&want->nat, &s->nat, NAT_STAGE_BEFORE, one_batch, moving.names,
-			     moving.count, plan, err);
-	while (r == 0 && moved < links.count) {
-		r = plan_add(plan, links.ops[moved]);
-		moved += r == 0;
-	}
-	if (r == 0 && !one_batch)
-		r = nat_plan(&want->nat, &s->nat, NAT_STAGE_AFTER, false, moving.names,
-			     moving.count, plan, err);
-	/* what went over belongs to `plan` now */
-	if (moved)
-		memmove(links.ops, links.ops + moved,
-			(links.count - moved) * sizeof(struct plan_op *));
-	links.count -= moved;
-	plan_clear(&links);
-	vlan_names_clear(&moving);
-	return r;
-}
+/* --- running plans ------------------------------------------------------------------------- */
 
 /* Flows of forwards that changed would keep their old fate. */
 static void forget_flows(struct reconcile *r, const struct plan *plan)
@@ -282,7 +191,7 @@ static int apply_plan(struct reconcile *r, struct sight *s, const struct netd_de
 		      size_t *ret_count, struct err *err)
 {
 	struct plan plan = { 0 };
-	int rc = plan_build(want, s, &plan, err);
+	int rc = sight_plan(s, want, &plan, err);
 
 	if (rc == 0) {
 		if (ret_count)
@@ -302,7 +211,7 @@ int reconcile_apply(struct reconcile *r, struct conf *c, enum reconcile_mode mod
 	struct netd_desired want = { 0 };
 	struct err sub = { 0 };
 	struct sight s = { 0 };
-	int rc = sight_take(r, &s, &sub);
+	int rc = sight_take(r->nl, &r->vlan_caps, r->mac_salt, &s, &sub);
 
 	tell_queue(r, c);
 	rc = rc < 0 ? rc : prepare(c, &s, mode != RECONCILE_STRICT, &want, &sub);
@@ -349,7 +258,7 @@ static int diff_want(struct reconcile *r, struct conf *c, const struct netd_desi
 		     struct err *err)
 {
 	struct plan plan = { 0 };
-	int rc = plan_build(want, s, &plan, err);
+	int rc = sight_plan(s, want, &plan, err);
 
 	if (rc == 0) {
 		*ret_count = print_plan(&plan, sink);
@@ -368,7 +277,7 @@ int reconcile_diff(struct reconcile *r, struct conf *c, void (*line)(void *ctx, 
 	const struct line_sink sink = { line, ctx };
 	struct netd_desired want = { 0 };
 	struct sight s = { 0 };
-	int rc = sight_take(r, &s, err);
+	int rc = sight_take(r->nl, &r->vlan_caps, r->mac_salt, &s, err);
 
 	rc = rc < 0 ? rc : prepare(c, &s, false, &want, err);
 	rc = rc < 0 ? rc : diff_want(r, c, &want, &s, &sink, ret_count, err);
@@ -381,7 +290,7 @@ int reconcile_count_drift(struct reconcile *r, size_t *ret_count, struct err *er
 {
 	const struct line_sink sink = { 0 };
 	struct sight s = { 0 };
-	int rc = r->conf ? sight_take(r, &s, err) : 0;
+	int rc = r->conf ? sight_take(r->nl, &r->vlan_caps, r->mac_salt, &s, err) : 0;
 
 	*ret_count = 0;
 	if (r->conf && rc == 0)
@@ -396,7 +305,7 @@ int reconcile_down(struct reconcile *r, size_t *ret_count, struct err *err)
 	struct plan plan = { 0 };
 	struct sight s = { 0 };
 	struct err sub = { 0 };
-	int rc = sight_take(r, &s, err);
+	int rc = sight_take(r->nl, &r->vlan_caps, r->mac_salt, &s, err);
 
 	nothing.links.backend = vlan_backend_choose(&r->vlan_caps);
 	if (rc == 0)
@@ -478,13 +387,13 @@ static int refresh_want(struct reconcile *r, struct sight *s, struct err *err)
 static int repair(struct reconcile *r, struct sight *s, struct err *err)
 {
 	struct plan plan = { 0 };
-	int rc = plan_build(&r->want, s, &plan, err);
+	int rc = sight_plan(s, &r->want, &plan, err);
 
 	/* an interface in use has vanished: go on without it until it is back */
 	if (rc == -ENODEV) {
 		plan_clear(&plan);
 		rc = refresh_want(r, s, err);
-		rc = rc < 0 ? rc : plan_build(&r->want, s, &plan, err);
+		rc = rc < 0 ? rc : sight_plan(s, &r->want, &plan, err);
 	}
 	if (rc == 0 && plan.count) {
 		note_drift(r, &plan);
@@ -508,7 +417,7 @@ static void on_settled(void *ctx)
 	if (!r->conf)
 		return;
 	r->stats.drift_check_count++;
-	rc = sight_take(r, &s, &err);
+	rc = sight_take(r->nl, &r->vlan_caps, r->mac_salt, &s, &err);
 	if (rc == 0 && r->want.missing_count)
 		rc = refresh_want(r, &s, &err);
 	rc = rc < 0 ? rc : repair(r, &s, &err);
