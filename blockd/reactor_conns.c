@@ -214,15 +214,31 @@ static void look_for_hunger(struct reactor *r, struct session *s)
 	TAILQ_INSERT_TAIL(&r->hungry, s, hungry);
 }
 
+/* Someone waits for memory who does not sit on some himself. */
+static bool is_pressed(const struct reactor *r)
+{
+	const struct session *s;
+
+	TAILQ_FOREACH (s, &r->hungry, hungry)
+		if (!transmit_client_holds_memory(s->transmit) && !transmit_in_flight(s->transmit))
+			return true;
+	return false;
+}
+
+/* Who sits on memory gets more only when nobody waits who does not. */
 static void feed_hungry(struct reactor *r)
 {
 	struct session *s, *next;
+	bool pressed;
 
 	if (bufpool_freed(r->bufs) == r->freed_seen)
 		return;
+	pressed = is_pressed(r);
 	r->freed_seen = bufpool_freed(r->bufs);
 	for (s = TAILQ_FIRST(&r->hungry); s; s = next) {
 		next = TAILQ_NEXT(s, hungry);
+		if (pressed && transmit_client_holds_memory(s->transmit))
+			continue;
 		if (transmit_retry(s->transmit))
 			r->again = true;
 		if (transmit_wants_memory(s->transmit))
@@ -274,28 +290,23 @@ bool reactor_conns_busy(const struct reactor *r)
 	return !TAILQ_EMPTY(&r->turn);
 }
 
-/* Someone waits for memory who does not sit on some himself. */
-static bool is_pressed(const struct reactor *r)
-{
-	const struct session *s;
-
-	TAILQ_FOREACH (s, &r->hungry, hungry)
-		if (!transmit_client_holds_memory(s->transmit) && !transmit_in_flight(s->transmit))
-			return true;
-	return false;
-}
-
 void reactor_conns_tick(struct reactor *r)
 {
-	bool pressure = is_pressed(r);
 	bool overdue = r->draining && r->now_ms >= r->drain_until_ms;
-	struct session *s;
+	struct session *s, *worst = NULL;
 
 	TAILQ_FOREACH (s, &r->sessions, link) {
-		if (session_tick(s, r->now_ms, pressure))
-			r->stat.stalled_drops++;
+		if (session_tick(s, r->now_ms) &&
+		    (!worst ||
+		     transmit_held_bytes(s->transmit) > transmit_held_bytes(worst->transmit)))
+			worst = s;
 		if (overdue)
 			session_cut(s, "did not take its answers before the stop");
+	}
+	/* One at a time: the next second shows whether that was enough. */
+	if (worst && is_pressed(r)) {
+		r->stat.stalled_drops++;
+		session_cut(worst, "stalled while others waited for its memory");
 	}
 }
 

@@ -309,7 +309,7 @@ void session_stop(struct session *s)
 	reactor_wake(s->reactor, s);
 }
 
-bool session_tick(struct session *s, uint64_t now_ms, bool pressure)
+bool session_tick(struct session *s, uint64_t now_ms)
 {
 	uint64_t bytes = s->received_bytes + s->sent_bytes;
 
@@ -325,10 +325,7 @@ bool session_tick(struct session *s, uint64_t now_ms, bool pressure)
 		s->mark_bytes = bytes;
 		return false;
 	}
-	if (!pressure || now_ms - s->mark_ms < SESSION_STALL_MS)
-		return false;
-	session_cut(s, "stalled while others waited for its memory");
-	return true;
+	return now_ms - s->mark_ms >= SESSION_STALL_MS;
 }
 
 bool session_is_over(const struct session *s)

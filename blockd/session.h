@@ -71,9 +71,8 @@ bool session_send(struct session *s);
 void session_stop(struct session *s);
 /* Close the socket now; what is in flight in the engine goes on. */
 void session_cut(struct session *s, const char *reason);
-/* Watches: lingering, and with `pressure` clients that sit on memory.  True if it was cut for
- * that. */
-bool session_tick(struct session *s, uint64_t now_ms, bool pressure);
+/* Once a second: ends a linger.  True if the client has been sitting on memory for too long. */
+bool session_tick(struct session *s, uint64_t now_ms);
 /* The socket is closed and nothing is in flight: it can be ended. */
 bool session_is_over(const struct session *s);
 /* Can be received from at once. */
