@@ -234,7 +234,8 @@ void flush_step(struct thin_pool *pool, struct task *task)
 int io_wait_space(struct thin_pool *pool, struct req_state *rs)
 {
 	struct checkpoint *ck = &pool->ck;
-	bool moving = reclaim_pending(pool) || pool->punch.busy || pool->admitted_blocks ||
+	/* writes on their way, its own among them, will free what they overwrite */
+	bool moving = reclaim_pending(pool) || pool->punch.busy || pool->journal.admitted_records ||
 		      pool->space.reading.head != pool->space.reading.tail;
 
 	if (!rs->space_waits)
