@@ -17,11 +17,15 @@ Which tests run is decided by their meson suites: one of the parts, and the mark
     asan, tsan   also in that stage
     noasan  a compiled test that the asan stage leaves out (timing, memory bounds)
 
+--long can be interrupted: what has passed is remembered for this state of the sources, and the
+next --long goes on behind it.
+
 A line "note: ..." that a test prints is repeated at the end.  The last line says how many passed,
 failed and skipped; a skip (exit 77) that tests/skips does not name makes the run fail, as does a
 stage that does not build.  A second run waits for the first.
 """
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -59,8 +63,14 @@ def say(text=""):
 class Tally:
     """Results by name; the verdict of the run."""
 
-    def __init__(self):
+    def __init__(self, memory=None):
         self.passed, self.failed, self.skipped, self.notes = [], [], [], []
+        self.memory = memory
+
+    def pass_(self, name):
+        self.passed.append(name)
+        if self.memory:
+            self.memory.add(name)
 
     def is_good(self, skips):
         """Something passed, nothing failed, and each skip has its reason in tests/skips."""
@@ -70,6 +80,46 @@ class Tally:
     def summary(self):
         return (f"{len(self.passed)} passed, {len(self.failed)} failed, "
                 f"{len(self.skipped)} skipped")
+
+
+class Memory:
+    """What has passed under --long, for one state of the sources."""
+
+    def __init__(self, path, state):
+        self.path, self.state, self.names = path, state, set()
+        try:
+            with open(path, encoding="utf-8") as f:
+                lines = f.read().splitlines()
+            if lines and lines[0] == state:
+                self.names = set(lines[1:])
+        except OSError:
+            pass
+
+    def add(self, name):
+        self.names.add(name)
+        with open(self.path + ".new", "w", encoding="utf-8") as f:
+            f.write("\n".join([self.state] + sorted(self.names)) + "\n")
+        os.replace(self.path + ".new", self.path)
+
+    def forget(self):
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+
+def source_state():
+    """A hash over all files that git knows or would take."""
+    files = run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                capture_output=True).stdout.split(b"\0")
+    if files == [b""]:
+        return str(time.time())  # git knows nothing here, so nothing can be remembered
+    total = hashlib.sha256()
+    for name in sorted(f for f in files if f):
+        try:
+            with open(os.path.join(TOP.encode(), name), "rb") as f:
+                total.update(name + b"\0" + hashlib.sha256(f.read()).digest())
+        except OSError:
+            total.update(name)
+    return total.hexdigest()
 
 
 def read_skips():
@@ -181,7 +231,7 @@ def take_result(result, label, tally, skips):
     for line in re.findall(r"^.*?\bnote: (.*)$", output, re.MULTILINE):
         tally.notes.append(f"{full}: {line.strip()}")
     if kind in ("OK", "EXPECTEDFAIL"):
-        tally.passed.append(full)
+        tally.pass_(full)
     elif kind == "SKIP":
         tally.skipped.append(full)
         reason = output.strip().splitlines()[-1:] or ["no reason given"]
@@ -216,6 +266,11 @@ def run_stage(stage, options, tally, skips):
         tally.failed.append(f"meson setup{label}")
         return
     tests = [t for t in tests_of(build) if is_wanted(t, stage, options)]
+    if tally.memory:
+        done = [t.name + label for t in tests if t.name + label in tally.memory.names]
+        tests = [t for t in tests if t.name + label not in tally.memory.names]
+        tally.passed += done
+        say(f"==== {stage}: {len(done)} have passed before")
     if not tests:
         say(f"==== {stage}: no tests to run")
         return
@@ -224,11 +279,11 @@ def run_stage(stage, options, tally, skips):
         tally.failed.append(f"build{label}")
         return
     say(f"==== {stage}: built in {time.monotonic() - start:.0f} s, {len(tests)} tests")
-    run_tests(build, stage, tests, tally, skips)
+    run_tests(build, stage, tests, tally, skips, options.long)
     say(f"==== {stage}: {time.monotonic() - start:.0f} s")
 
 
-def run_tests(build, stage, tests, tally, skips):
+def run_tests(build, stage, tests, tally, skips, is_long=False):
     label = "" if stage == "plain" else f" [{stage}]"
     results = os.path.join(build, "meson-logs", "check.json")
     if os.path.exists(results):
@@ -238,8 +293,18 @@ def run_tests(build, stage, tests, tally, skips):
         return
     # A slow or busy machine is no reason to fail; one that hangs is found a little later.
     slower = {"plain": "2", "asan": "4", "tsan": "6", "fuzz": "2"}[stage]
-    run(["meson", "test", "-C", build, "--no-rebuild", "--num-processes", JOBS, "--logbase",
-         "check", "--timeout-multiplier", slower] + names, env=environment(build))
+    env = environment(build)
+    if is_long:
+        slower = "10"
+        env.setdefault("FUZZ_SECONDS", "900")
+    # One by one under --long, so that an interruption loses little.
+    for batch in [[name] for name in names] if is_long else [names]:
+        run(["meson", "test", "-C", build, "--no-rebuild", "--num-processes", JOBS, "--logbase",
+             "check", "--timeout-multiplier", slower] + batch, env=env)
+        read_results(results, batch, label, tally, skips)
+
+
+def read_results(results, names, label, tally, skips):
     seen = set()
     if os.path.exists(results):
         with open(results, encoding="utf-8") as f:
@@ -248,6 +313,8 @@ def run_tests(build, stage, tests, tally, skips):
         if name not in seen:
             say(f"---- no result: {name}{label}")
             tally.failed.append(name + label)
+    if os.path.exists(results):
+        os.unlink(results)
 
 
 class Options:
@@ -285,7 +352,8 @@ def main():
     options = Options(sys.argv[1:])
     held = lock()
     start = time.monotonic()
-    tally, skips = Tally(), read_skips()
+    memory = Memory(os.path.join(BUILDS, "long"), source_state()) if options.long else None
+    tally, skips = Tally(memory), read_skips()
     for stage in options.stages():
         run_stage(stage, options, tally, skips)
     for note in tally.notes:
@@ -295,6 +363,8 @@ def main():
     if not tally.passed:
         tally.failed.append("nothing ran")
         say("failed: nothing ran")
+    if memory and tally.is_good(skips):
+        memory.forget()
     say(f"{time.monotonic() - start:.0f} seconds")
     say(tally.summary())
     held.close()
@@ -302,4 +372,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("check: interrupted")
