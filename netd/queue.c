@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/rtnetlink.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,21 +63,32 @@ static int forgive(uint16_t type, int result, bool again)
 	return result;
 }
 
-/* Undo what the first messages of a failed operation did; nobody can do more if this fails, too. */
+#define TAKE_BACK_TRIES 3
+
+/* Undo what a failed operation may have done; nobody can do more if this fails, too. */
 static void take_back(struct run *w, const struct vlan_op *op)
 {
-	struct nlbuf b = { 0 };
 	int results[16] = { 0 };
+	bool failed = true;
 
-	if (!vlan_wire_op(&b, op, !w->undo, &w->res) && b.message_count &&
-	    b.message_count <= sizeof(results) / sizeof(results[0]))
-		(void)!nl_batch(w->q->nl, &b, results, NULL);
-	nlbuf_clear(&b);
+	for (int i = 0; i < TAKE_BACK_TRIES && failed; i++) {
+		struct nlbuf b = { 0 };
+
+		failed = vlan_wire_op(&b, op, !w->undo, &w->res) != 0;
+		if (!failed && b.message_count &&
+		    b.message_count <= sizeof(results) / sizeof(results[0]))
+			failed = nl_batch(w->q->nl, &b, results, NULL) != 0;
+		for (size_t k = 0; k < b.message_count && !failed; k++)
+			failed = forgive(message_type(&b, k), results[k], true) != 0;
+		nlbuf_clear(&b);
+	}
+	w->q->failures += failed;
 }
 
 /* Fold the results of an operation's messages into its result. */
 static void settle(struct run *w, size_t i, const int *results, bool again)
 {
+	const struct vlan_op *op = (const struct vlan_op *)w->ops[i];
 	bool some_worked = false;
 	int worst = 0;
 
@@ -89,8 +101,10 @@ static void settle(struct run *w, size_t i, const int *results, bool again)
 		some_worked = some_worked || !r;
 	}
 	w->ops[i]->result = worst;
-	if (worst && some_worked && worst != -ENOBUFS)
-		take_back(w, (const struct vlan_op *)w->ops[i]);
+	/* also the TAP of a failed mark, and what nobody knows after a second try */
+	if (worst &&
+	    (again || (worst != -ENOBUFS && (some_worked || vlan_wire_tap_add(op, w->undo)))))
+		take_back(w, op);
 }
 
 static int send_messages(struct run *w, bool again)
@@ -151,10 +165,39 @@ static bool goes_away(const struct vlan_op *op, bool undo)
 	return op->kind == (undo ? VLAN_OP_ADDR_ADD : VLAN_OP_ADDR_DEL);
 }
 
+/* The link that an operation is about. */
+static const char *subject(const struct plan_op *op)
+{
+	const struct vlan_op *v = (const struct vlan_op *)op;
+
+	return (v->after ? v->after : v->before)->name;
+}
+
+/*
+ * A link of somebody else's of which something could not be undone stays as it is from there on:
+ * half undone it might lose its mark, and nobody would know that it is to be given back.
+ */
+static bool is_stuck(const struct run *w, const struct vlan_op *op)
+{
+	if (!w->undo || (op->after ? op->after : op->before)->kind != VLAN_KIND_OTHER)
+		return false;
+	for (size_t i = 0; i < w->q->stuck_count; i++)
+		if (!strcmp(w->q->stuck[i], subject(&op->op)))
+			return true;
+	return w->q->stuck_count == QUEUE_STUCK_MAX;
+}
+
+static void note_stuck(struct queue *q, struct plan_op *const *ops, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (ops[i]->result && q->stuck_count < QUEUE_STUCK_MAX)
+			snprintf(q->stuck[q->stuck_count++], VLAN_NAME_MAX, "%s", subject(ops[i]));
+}
+
 static int add_op(struct run *w, size_t i)
 {
 	const struct vlan_op *op = (const struct vlan_op *)w->ops[i];
-	int r = make_tap(w, op);
+	int r = is_stuck(w, op) ? -EBUSY : make_tap(w, op);
 
 	w->ops[i]->result = r;
 	if (r)
@@ -241,6 +284,10 @@ static int run_links(struct queue *q, struct plan_op *const *ops, size_t count, 
 	for (size_t i = 0; i < count; i++)
 		if (ops[i]->result == -EINPROGRESS)
 			ops[i]->result = r ? r : -EIO;
+	if (undo)
+		note_stuck(q, ops, count);
+	else
+		q->stuck_count = 0;
 	free(w.first);
 	free(w.length);
 	nlbuf_clear(&w.b);

@@ -21,11 +21,16 @@
 #include "common/base/plan.h"
 #include "netd/nl.h"
 
+#define QUEUE_STUCK_MAX 64
+
 struct queue {
 	struct nl *nl;
 	uint32_t table_flags; /* for tables made: 0, or owner and persist */
 	/* counters */
 	uint64_t messages, batches, transactions, retries, failures;
+	/* links of which something could not be undone in this plan; full: any link */
+	char stuck[QUEUE_STUCK_MAX][VLAN_NAME_MAX];
+	size_t stuck_count;
 	bool (*stop)(
 		void *arg); /* asked before each batch, for tests: true breaks off (-ECANCELED) */
 	void *stop_arg;

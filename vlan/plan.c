@@ -401,7 +401,7 @@ static int plan_release(struct planning *p, const struct vlan_link *e)
 
 	if (!vlan_use_parse(e->alias, &mtu, &up, &old_alias))
 		return 0;
-	b = add(p, VLAN_STAGE_RELEASE, VLAN_OP_ALIAS, e, NULL);
+	b = add(p, VLAN_STAGE_UNMARK, VLAN_OP_ALIAS, e, NULL);
 	was = b ? malloc(sizeof(*was)) : NULL;
 	if (!was)
 		return -ENOMEM;

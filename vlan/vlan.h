@@ -265,6 +265,7 @@ enum vlan_stage {
 	VLAN_STAGE_UP,
 	VLAN_STAGE_ADDRESS,
 	VLAN_STAGE_RELEASE,    /* used links that go back to their owner */
+	VLAN_STAGE_UNMARK,     /* and lose our mark, last */
 	VLAN_STAGE_DELETE_TOP, /* TAPs, 802.1Q devices */
 	VLAN_STAGE_DELETE,     /* bridges */
 	VLAN_STAGE_END = 199,
