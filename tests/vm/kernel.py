@@ -40,6 +40,8 @@ def _run(argv, **kw):
                               stderr=subprocess.PIPE, **kw).stdout
     except FileNotFoundError as e:
         raise Unavailable(f"{argv[0]} is not installed") from e
+    except subprocess.TimeoutExpired as e:
+        raise Unavailable(f"{' '.join(argv)}: no end after {e.timeout} s") from e
     except subprocess.CalledProcessError as e:
         raise Unavailable(f"{' '.join(argv)}: {e.stderr.strip() or e.returncode}") from e
 
@@ -63,6 +65,17 @@ def _download(package, debs):
         final = os.path.join(debs, os.path.basename(deb))
         os.rename(deb, final)
     return final
+
+
+def _fresh(download):
+    """download(); once more with fresh package lists when the old ones name what has gone."""
+    try:
+        return download()
+    except Unavailable:
+        if os.geteuid():
+            raise
+        _run(["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"], timeout=300)
+        return download()
 
 
 def _unpack_kernel(deb, cache):
@@ -98,13 +111,13 @@ class Kernel:
         ready = sorted(glob.glob(os.path.join(cache, "*", "vmlinuz")), key=os.path.getmtime)
         if ready and not os.environ.get("VM_REFRESH"):
             return os.path.basename(os.path.dirname(ready[-1]))
-        return _unpack_kernel(_download(_kernel_package(), debs), cache)
+        return _unpack_kernel(_fresh(lambda: _download(_kernel_package(), debs)), cache)
 
     @staticmethod
     def _get_busybox(cache, debs):
         path = os.path.join(cache, "busybox")
         if not os.path.exists(path):
-            deb = _download("busybox-static", debs)
+            deb = _fresh(lambda: _download("busybox-static", debs))
             with tempfile.TemporaryDirectory(dir=cache) as tmp:
                 _run(["dpkg-deb", "-x", deb, tmp])
                 os.rename(tmp + "/bin/busybox", path)
