@@ -390,6 +390,12 @@ static int put_addr(struct nlbuf *b, bool add, const char *ifname, const struct 
 	}
 	if (add && !v4) /* no waiting for a duplicate: the config says whose address it is */
 		mnl_attr_put_u32(nlh, IFA_FLAGS, IFA_F_NODAD);
+	if (add && !v4 && a->prefix.len == 128) {
+		/* a pool's: answered for, but never the source that the host or masquerade picks */
+		const struct ifa_cacheinfo life = { .ifa_prefered = 0, .ifa_valid = UINT32_MAX };
+
+		mnl_attr_put(nlh, IFA_CACHEINFO, sizeof(life), &life);
+	}
 	if (add)
 		mnl_attr_put_u8(nlh, IFA_PROTO, VLAN_PROTO);
 	nlbuf_end(b, nlh);
