@@ -8,8 +8,9 @@
  *   index = zone * zone_blocks + bit          pblk = zone_first + zone * (zone_blocks + 2) + 2 +
  * bit
  *
- * Search: next fit, word by word; zones without a free block are passed over by their counters.
- * Data and metadata have a cursor each, so that both stay sequential.
+ * Search: word by word from a cursor to the end of its zone, then on in the first zone that is at
+ * least half free, so that a pool file stays as small, and its blocks as often written before, as
+ * sequential writing allows; when there is none, next fit.  Data and metadata have a cursor each.
  */
 #include "thin/space.h"
 
@@ -439,32 +440,53 @@ static uint32_t zone_run_length(const struct space *sp, uint64_t z, uint32_t bit
 	return (at < end ? at : end) - bit;
 }
 
+/* Take a run from zone `z`, at or behind `bit`; 0: it has none there. */
+static uint64_t take_from_zone(struct space *sp, uint64_t z, uint32_t bit, uint64_t want,
+			       uint64_t *cursor)
+{
+	uint64_t first = z * sp->zone_blocks;
+	uint32_t found, length;
+
+	if (sp->zone[z].busy_count == sp->zone[z].blocks)
+		return 0;
+	found = zone_find_free(sp, z, bit);
+	if (found >= sp->zone[z].blocks)
+		return 0;
+	length = zone_run_length(sp, z, found, want);
+	assert(length > 0);
+	for (uint32_t i = 0; i < length; i++)
+		set_busy(sp, first + found + i);
+	*cursor = first + found + length;
+	return length;
+}
+
+/* The first zone that is at least half free; zone_count: none. */
+static uint64_t roomy_zone(const struct space *sp)
+{
+	uint64_t z = 0;
+
+	while (z < sp->zone_count && sp->zone[z].busy_count > sp->zone[z].blocks / 2)
+		z++;
+	return z;
+}
+
 uint64_t space_take_run(struct space *sp, uint64_t want, bool metadata, struct pblk *ret_first)
 {
 	uint64_t *cursor = metadata ? &sp->cursor_meta : &sp->cursor_data;
-	uint64_t z = *cursor / sp->zone_blocks;
+	uint64_t z = *cursor / sp->zone_blocks % sp->zone_count, roomy, length = 0;
 	uint32_t bit = (uint32_t)(*cursor % sp->zone_blocks);
 
-	/* one more than the zones there are: the first is searched from its cursor only */
-	for (uint64_t tried = 0; tried <= sp->zone_count; tried++, z++, bit = 0) {
-		uint32_t found, length;
-
-		if (z >= sp->zone_count)
-			z = 0;
-		if (sp->zone[z].busy_count == sp->zone[z].blocks)
-			continue;
-		found = zone_find_free(sp, z, bit);
-		if (found >= sp->zone[z].blocks)
-			continue;
-		length = zone_run_length(sp, z, found, want);
-		assert(length > 0);
-		for (uint32_t i = 0; i < length; i++)
-			set_busy(sp, z * sp->zone_blocks + found + i);
-		*cursor = z * sp->zone_blocks + found + length;
-		*ret_first = space_pblk(sp, z * sp->zone_blocks + found);
-		return length;
+	if (bit) /* 0: the last run ended with its zone */
+		length = take_from_zone(sp, z, bit, want, cursor);
+	if (!length && (roomy = roomy_zone(sp)) < sp->zone_count)
+		length = take_from_zone(sp, roomy, 0, want, cursor);
+	for (uint64_t i = 0; !length && i < sp->zone_count; i++) {
+		z = z + 1 < sp->zone_count ? z + 1 : 0;
+		length = take_from_zone(sp, z, 0, want, cursor);
 	}
-	return 0;
+	if (length)
+		*ret_first = space_pblk(sp, *cursor - length);
+	return length;
 }
 
 /* Goes once through the zones in which something was freed; a later free makes a zone a candidate
