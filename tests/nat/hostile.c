@@ -32,12 +32,13 @@ static uint32_t next(void)
 
 static void feed(const uint8_t *bytes, size_t len, struct nat_state *n, struct vlan_state *v)
 {
-	struct nlmsghdr *copy = malloc(len);
+	struct nlmsghdr *copy = malloc(NLMSG_ALIGN(len)); /* a message is padded */
 	struct nat_flow flow;
 	struct nlbuf b = { 0 };
 	int r;
 
 	assert_non_null(copy);
+	memset(copy, 0xff, NLMSG_ALIGN(len));
 	memcpy(copy, bytes, len);
 	copy->nlmsg_len = (uint32_t)len; /* the socket layer has checked this much */
 	r = nat_observe_message(n, copy);

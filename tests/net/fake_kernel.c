@@ -46,13 +46,19 @@ struct object {
 	uint8_t family;
 	char table[32], name[32]; /* of the set, for an element */
 	size_t len;
-	uint8_t *bytes; /* payload behind nfgenmsg; an element's nested attribute; shared, never
-			   freed */
+	uint8_t *bytes; /* payload behind nfgenmsg; an element's nested attribute; of a blob */
+};
+
+/* Bytes that live as long as the kernel, because copies of the tables share them. */
+struct blob {
+	struct blob *next;
+	uint8_t bytes[];
 };
 
 struct tables {
 	struct object *o;
 	size_t count;
+	struct blob **blobs;
 };
 
 struct fake_kernel {
@@ -61,6 +67,7 @@ struct fake_kernel {
 	size_t link_count;
 	int next_index;
 	struct tables tables;
+	struct blob *blobs;
 	bool filtering;
 	struct fake_faults faults;
 	uint32_t seed;
@@ -487,9 +494,12 @@ static struct object *find(struct tables *t, uint16_t type, const struct object 
 
 static void store(struct tables *t, struct object *o, const void *bytes, size_t len)
 {
-	assert(t->count < OBJECTS_MAX);
-	o->bytes = malloc(len ? len : 1);
-	assert(o->bytes);
+	struct blob *blob = malloc(sizeof(*blob) + len);
+
+	assert(blob && t->count < OBJECTS_MAX);
+	blob->next = *t->blobs;
+	*t->blobs = blob;
+	o->bytes = blob->bytes;
 	memcpy(o->bytes, bytes, len);
 	o->len = len;
 	t->o[t->count++] = *o;
@@ -589,7 +599,8 @@ static int nft_message(struct tables *t, const struct nlmsghdr *h)
 static int fake_transact(struct nl *nl, struct nlbuf *b, struct err *err)
 {
 	struct fake_kernel *k = fake_of(nl);
-	struct tables copy = { malloc(OBJECTS_MAX * sizeof(struct object)), k->tables.count };
+	struct tables copy = { malloc(OBJECTS_MAX * sizeof(struct object)), k->tables.count,
+			       &k->blobs };
 	int r = happens(k, k->faults.transaction_busy) ? -EBUSY : 0;
 
 	assert(copy.o);
@@ -603,7 +614,7 @@ static int fake_transact(struct nl *nl, struct nlbuf *b, struct err *err)
 		at += NLMSG_ALIGN(h->nlmsg_len);
 	}
 	if (r) {
-		free(copy.o); /* what was stored meanwhile leaks: it is a test */
+		free(copy.o);
 		return err_sys(err, r, "fake kernel: nftables");
 	}
 	free(k->tables.o);
@@ -731,8 +742,14 @@ static uint32_t fake_port_id(struct nl *nl)
 
 static void fake_close(struct nl *nl)
 {
-	free(fake_of(nl)->tables.o);
-	free(nl);
+	struct fake_kernel *k = fake_of(nl);
+
+	for (struct blob *b = k->blobs, *following; b; b = following) {
+		following = b->next;
+		free(b);
+	}
+	free(k->tables.o);
+	free(k);
 }
 
 static const struct nl_ops fake_ops = {
@@ -756,6 +773,7 @@ struct nl *fake_kernel_new(bool filtering)
 	k->next_index = 2;
 	k->tables.o = malloc(OBJECTS_MAX * sizeof(struct object));
 	assert(k->tables.o);
+	k->tables.blobs = &k->blobs;
 	return &k->nl;
 }
 
