@@ -19,6 +19,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
+	thin_vol_close(vol);
+	vol = NULL;
 	pool_rig_free(&rig);
 	free(buf);
 	return 0;
@@ -26,6 +28,8 @@ static int teardown(void **state)
 
 static void reopen(void)
 {
+	thin_vol_close(vol);
+	vol = NULL;
 	pool_rig_power_cut(&rig);
 	pool_rig_open(&rig);
 	assert_int_equal(thin_vol_open(rig.pool, "v", &vol), 0);
@@ -64,6 +68,7 @@ static void test_failed_flush_is_final(void **state)
 	read_byte(1, 11);
 	read_byte(2, 22);
 	thin_vol_close(vol);
+	vol = NULL;
 	assert_true(thin_pool_close(rig.pool) <= 0);
 	rig.pool = NULL;
 	pool_rig_open(&rig);
@@ -88,6 +93,7 @@ static void test_failed_log_page(void **state)
 	assert_true(st.read_only);
 	read_byte(1, 12);
 	thin_vol_close(vol);
+	vol = NULL;
 	reopen();
 	assert_int_equal(pool_rig_io(&rig, THIN_READ, vol, 1, 1, buf), 0);
 	assert_true(buf[0] == 11 || buf[0] == 12);
@@ -177,6 +183,8 @@ static void test_superblock_copies(void **state)
 
 	write_byte(1, 11, 0);
 	assert_int_equal(pool_rig_control(&rig, THIN_CHECKPOINT, NULL, 0), 0);
+	thin_vol_close(vol);
+	vol = NULL;
 	for (int i = 0; i < 4; i++) {
 		pool_rig_power_cut(&rig);
 		dev_sim_corrupt(rig.sim, blocks[i], 1000);
@@ -185,6 +193,7 @@ static void test_superblock_copies(void **state)
 		assert_int_equal(thin_vol_open(rig.pool, "v", &vol), 0);
 		read_byte(1, 11);
 		thin_vol_close(vol);
+		vol = NULL;
 		/* and it is repaired by the time the other copy may go */
 	}
 	pool_rig_power_cut(&rig);
