@@ -128,15 +128,6 @@ static int rename_volume(struct req_state *rs, struct volume *vol)
 	return do_op(rs, &op, 0, 0);
 }
 
-static int not_urgent(struct req_state *rs, int res)
-{
-	if (rs->pool->urgent == rs) {
-		rs->pool->urgent = NULL;
-		pool_wake_stalled(rs->pool);
-	}
-	return res;
-}
-
 /* Always works: it asks for no space beyond what the reserve holds for the catalog.  While it
  * waits for a checkpoint to bring that back, nobody else is given any. */
 static int delete_volume(struct req_state *rs, struct volume *vol)
@@ -147,7 +138,7 @@ static int delete_volume(struct req_state *rs, struct volume *vol)
 		!pool->ck.active && !pool->nodes.dirty_count && !pool->catalog.dirty_count;
 
 	if (vol->open_count)
-		return not_urgent(rs, -EBUSY);
+		return -EBUSY;
 	if (pool->failed)
 		return -EIO;
 	if (!pool_space_for(pool, 4, 0) && !nothing_to_gain) {
@@ -156,7 +147,8 @@ static int delete_volume(struct req_state *rs, struct volume *vol)
 	}
 	if (!journal_room_op(pool) || reclaim_room(pool) == 0)
 		return stall(rs);
-	return not_urgent(rs, ops_do(pool, &op));
+	io_not_urgent(rs);
+	return ops_do(pool, &op);
 }
 
 static int on_volume(struct req_state *rs)

@@ -145,10 +145,19 @@ int io_begin(struct req_state *rs)
 
 /* ---- end ---- */
 
+void io_not_urgent(struct req_state *rs)
+{
+	if (rs->pool->urgent != rs)
+		return;
+	rs->pool->urgent = NULL;
+	pool_wake_stalled(rs->pool);
+}
+
 void io_finish(struct req_state *rs, int res)
 {
 	rs->res = res;
 	range_release(rs);
+	io_not_urgent(rs);
 	if (rs->counted) {
 		struct volume *vol = rs->req->vol->volume;
 
@@ -231,15 +240,18 @@ void flush_step(struct thin_pool *pool, struct task *task)
 
 /* ---- admission ---- */
 
-int io_wait_space(struct thin_pool *pool, struct req_state *rs)
+int io_wait_space(struct thin_pool *pool, struct req_state *rs, bool fresh)
 {
 	struct checkpoint *ck = &pool->ck;
 	/* writes on their way, its own among them, will free what they overwrite */
 	bool moving = reclaim_pending(pool) || pool->punch.busy || pool->journal.admitted_records ||
 		      pool->space.reading.head != pool->space.reading.tail;
 
+	/* what gives back as much as it takes needs nothing but its turn */
+	if (!fresh && !pool->urgent)
+		pool->urgent = rs;
 	if (!rs->space_waits)
-		rs->space_limit = ck->begun + SPACE_CHECKPOINTS_MAX;
+		rs->space_limit = fresh ? ck->begun + SPACE_CHECKPOINTS_MAX : UINT64_MAX;
 	if (!rs->space_waits || moving)
 		rs->space_mark = ck->begun + 2;
 	rs->space_waits = true;
@@ -285,10 +297,11 @@ int io_admit(struct req_state *rs, uint64_t records, uint64_t nodes, uint64_t bl
 	if (space_room_checkpoint(&pool->space) < pool->nodes.count)
 		return stall_for_checkpoint(rs);
 	if (!pool_space_for(pool, blocks + promised, nodes)) {
-		int r = io_wait_space(pool, rs);
+		int r = io_wait_space(pool, rs, fresh);
 
 		return r ? r : -EAGAIN;
 	}
 	rs->space_waits = false;
+	io_not_urgent(rs);
 	return 0;
 }

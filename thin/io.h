@@ -153,7 +153,10 @@ bool range_take(struct req_state *rs); /* false: queued, will be stepped again *
 void range_release(struct req_state *rs);
 
 /* Wait for space by the rule of thin.h: returns 0 when it is worth trying again later (the task is
- * stalled), -ENOSPC when an own commit and checkpoint brought nothing back. */
-int io_wait_space(struct thin_pool *pool, struct req_state *rs);
+ * stalled), -ENOSPC when an own commit and checkpoint brought nothing back.  Not `fresh`: nobody
+ * else is admitted meanwhile. */
+/* It has what it waited for. */
+void io_not_urgent(struct req_state *rs);
+int io_wait_space(struct thin_pool *pool, struct req_state *rs, bool fresh);
 
 #endif

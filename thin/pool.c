@@ -352,8 +352,7 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 
 static bool work_left(const struct thin_pool *pool)
 {
-	return pool->wake || !STAILQ_EMPTY(&pool->runnable) ||
-	       (reclaim_pending(pool) && !pool->reclaim.waiting && !pool->read_only);
+	return pool->wake || !STAILQ_EMPTY(&pool->runnable) || reclaim_runs(pool);
 }
 
 static uint64_t lesser(uint64_t a, uint64_t b)

@@ -62,7 +62,8 @@ struct thin_pool {
 	struct grow grow;
 
 	uint64_t admitted_nodes, admitted_blocks;
-	const struct req_state *urgent; /* a deletion waits for space: nothing is admitted */
+	/* a deletion, an overwrite or the like waits for space: nobody else is admitted */
+	const struct req_state *urgent;
 	uint64_t dirty_limit;
 	uint64_t block_margin; /* new data leaves this much to overwrites */
 	uint64_t commit_bytes, commit_ms, checkpoint_pages;

@@ -203,12 +203,19 @@ static bool room(struct thin_pool *pool, const struct reclaim_item *it)
 	return false;
 }
 
+/* The pool is being closed, and nobody waits for space any more. */
+static bool may_leave_it(const struct thin_pool *pool)
+{
+	return pool->closing && pool->io.requests == 0;
+}
+
 static void reclaim_step(struct thin_pool *pool, struct task *task)
 {
 	struct reclaim *rc = &pool->reclaim;
 
 	rc->waiting = false;
-	for (unsigned i = 0; i < STEPS_PER_RUN && reclaim_pending(pool); i++) {
+	for (unsigned i = 0; i < STEPS_PER_RUN && reclaim_pending(pool) && !may_leave_it(pool);
+	     i++) {
 		struct reclaim_item *it = STAILQ_FIRST(&rc->work);
 
 		if (!room(pool, it)) {
@@ -225,9 +232,15 @@ static void reclaim_step(struct thin_pool *pool, struct task *task)
 	}
 }
 
+bool reclaim_runs(const struct thin_pool *pool)
+{
+	return !pool->reclaim.waiting && reclaim_pending(pool) && !pool->read_only &&
+	       !may_leave_it(pool);
+}
+
 void reclaim_run(struct thin_pool *pool)
 {
-	if (!pool->reclaim.waiting && reclaim_pending(pool) && !pool->read_only)
+	if (reclaim_runs(pool))
 		reclaim_step(pool, &pool->reclaim.task);
 }
 

@@ -52,6 +52,8 @@ uint32_t reclaim_room(const struct thin_pool *pool);
 /* The last cut is durable. */
 void reclaim_checkpointed(struct thin_pool *pool);
 bool reclaim_pending(const struct thin_pool *pool);
+/* Whether it has something to do and waits for nothing; not while the pool is being closed. */
+bool reclaim_runs(const struct thin_pool *pool);
 /* A slice of work; from thin_pool_run(). */
 void reclaim_run(struct thin_pool *pool);
 
