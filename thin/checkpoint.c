@@ -303,12 +303,12 @@ static void cut(struct thin_pool *pool)
 
 	ck->cut_seq = journal_seal(pool);
 	ck->cut_pred = pool->journal.pred;
-	pool->checkpoint++;
 	ck->write_count = ck->write_next = ck->write_done = 0;
 	place_volumes(pool);
 	place_catalog(pool);
 	fix_bitmaps(pool);
 	fill_records(pool);
+	pool->checkpoint++; /* what the cut itself replaced is free when this one is durable */
 	fill_super(pool);
 	pool->nodes.made_count = 0;
 	pool->generation++;

@@ -33,7 +33,7 @@ static int valid_size(uint64_t size_bytes)
 
 static int stall(struct req_state *rs)
 {
-	pool_want_checkpoint(rs->pool);
+	pool_need_checkpoint(rs->pool);
 	pool_stall(rs->pool, &rs->task);
 	return -EAGAIN;
 }
@@ -180,8 +180,12 @@ static int whole_checkpoint(struct req_state *rs)
 		rs->space_waits = true;
 		rs->space_mark = ck->begun + 1;
 	}
-	if (ck->completed < rs->space_mark)
-		return stall(rs);
+	if (ck->completed < rs->space_mark) {
+		if (ck->begun < rs->space_mark)
+			pool_want_checkpoint(rs->pool);
+		pool_stall(rs->pool, &rs->task);
+		return -EAGAIN;
+	}
 	rs->space_waits = false;
 	return 0;
 }

@@ -263,7 +263,7 @@ int io_wait_space(struct thin_pool *pool, struct req_state *rs, bool fresh)
 		return -ENOSPC;
 	}
 	journal_kick(pool);
-	if (!reclaim_pending(pool))
+	if (!reclaim_pending(pool) && ck->begun < rs->space_mark)
 		pool_want_checkpoint(pool);
 	pool_stall(pool, &rs->task);
 	return 0;
@@ -271,7 +271,7 @@ int io_wait_space(struct thin_pool *pool, struct req_state *rs, bool fresh)
 
 static int stall_for_checkpoint(struct req_state *rs)
 {
-	pool_want_checkpoint(rs->pool);
+	pool_need_checkpoint(rs->pool);
 	pool_stall(rs->pool, &rs->task);
 	return -EAGAIN;
 }

@@ -354,7 +354,7 @@ static void commit_start(struct thin_pool *pool)
 	struct journal *j = &pool->journal;
 
 	if (slots_used(j) && !room_to_seal(pool)) {
-		pool_want_checkpoint(pool);
+		pool_need_checkpoint(pool);
 		return;
 	}
 	j->target = journal_seal(pool);

@@ -285,6 +285,12 @@ void pool_want_checkpoint(struct thin_pool *pool)
 	pool->ck.wanted = true;
 }
 
+void pool_need_checkpoint(struct thin_pool *pool)
+{
+	if (!pool->ck.active)
+		pool->ck.wanted = true;
+}
+
 static bool anything_to_checkpoint(const struct thin_pool *pool)
 {
 	return pool->nodes.dirty_count || pool->catalog.dirty_count || pool->reclaim.changed ||

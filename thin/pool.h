@@ -113,7 +113,9 @@ void pool_stall(struct thin_pool *pool, struct task *task);
 int pool_stall_or_fail(struct thin_pool *pool, struct task *task);
 void pool_wake_stalled(struct thin_pool *pool);
 
+/* Take a checkpoint: one more, even if one is under way; or one, which may be that. */
 void pool_want_checkpoint(struct thin_pool *pool);
+void pool_need_checkpoint(struct thin_pool *pool);
 /* A flush or a metadata write failed: read-only from now on, everybody who waits gets `res`. */
 void pool_fail(struct thin_pool *pool, int res, const char *what);
 void pool_damage(struct thin_pool *pool, const char *fmt, ...)

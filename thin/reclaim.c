@@ -198,7 +198,7 @@ static bool room(struct thin_pool *pool, const struct reclaim_item *it)
 		    pool->nodes.count + FMT_NODE_ENTRIES + FMT_HEIGHT_MAX &&
 	    room_for_owner(pool, it))
 		return true;
-	pool_want_checkpoint(pool);
+	pool_need_checkpoint(pool);
 	pool_stall(pool, &pool->reclaim.task);
 	return false;
 }

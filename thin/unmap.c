@@ -16,7 +16,7 @@
 
 static int stall(struct req_state *rs)
 {
-	pool_want_checkpoint(rs->pool);
+	pool_need_checkpoint(rs->pool);
 	pool_stall(rs->pool, &rs->task);
 	return -EAGAIN;
 }

@@ -6,6 +6,24 @@
 
 #include "thin/pool.h"
 
+/* Not a blank, a control, or one that hides or turns what stands beside it in a list. */
+static bool visible(uint32_t c)
+{
+	static const struct {
+		uint32_t first, last;
+	} refused[] = {
+		{ 0x80, 0xa0 },	      { 0xad, 0xad },	  { 0x61c, 0x61c },   { 0x1680, 0x1680 },
+		{ 0x180e, 0x180e },   { 0x2000, 0x200f }, { 0x2028, 0x202f }, { 0x205f, 0x206f },
+		{ 0x3000, 0x3000 },   { 0xd800, 0xdfff }, { 0xfeff, 0xfeff }, { 0xfff0, 0xffff },
+		{ 0xe0000, 0xe0fff },
+	};
+
+	for (unsigned i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		if (c >= refused[i].first && c <= refused[i].last)
+			return false;
+	return true;
+}
+
 /* Length of the UTF-8 sequence at `p`, 0 if it is not a valid one (RFC 3629). */
 static unsigned utf8_length(const unsigned char *p)
 {
@@ -19,8 +37,7 @@ static unsigned utf8_length(const unsigned char *p)
 			return 0;
 		c = c << 6 | (p[i] & 0x3f);
 	}
-	if ((n == 3 && c < 0x800) || (n == 4 && (c < 0x10000 || c > 0x10ffff)) ||
-	    (c >= 0xd800 && c <= 0xdfff) || c < 0xa0) /* C1 controls */
+	if ((n == 3 && c < 0x800) || (n == 4 && (c < 0x10000 || c > 0x10ffff)) || !visible(c))
 		return 0;
 	return n;
 }
