@@ -22,6 +22,7 @@ static void feed(const uint8_t *bytes, size_t len, struct nat_state *n, struct v
 	struct nlbuf b = { 0 };
 	struct nat_flow flow;
 
+	memset(copy, 0xff, NLMSG_ALIGN(len));
 	memcpy(copy, bytes, len);
 	copy->nlmsg_len = (uint32_t)len;
 	(void)!nat_observe_message(n, copy);
