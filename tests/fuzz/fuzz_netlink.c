@@ -17,8 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 static void feed(const uint8_t *bytes, size_t len, struct nat_state *n, struct vlan_state *v)
 {
-	struct nlmsghdr *copy =
-		malloc(len); /* of its exact size, so that a byte too many is seen */
+	/* Of its exact size with its padding, so that a byte too many is seen. */
+	struct nlmsghdr *copy = malloc(NLMSG_ALIGN(len));
 	struct nlbuf b = { 0 };
 	struct nat_flow flow;
 
