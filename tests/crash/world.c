@@ -47,10 +47,14 @@ struct thin_open world_open_params(struct world *w, void *shadow)
 	return open;
 }
 
-/* A quiet life: only what fills log pages, nothing that commits. */
+/* A quiet life: only what fills log pages, nothing that commits.  A burst: many large writes and
+ * some flushes, so that several log pages are on their way at once. */
 static void world_choose_mood(struct world *w)
 {
-	w->quiet = w->spec->kind != WORLD_SCRIPTED && rng_percent(&w->rng, 25);
+	unsigned mood = (unsigned)rng_below(&w->rng, 100);
+
+	w->quiet = w->spec->kind != WORLD_SCRIPTED && mood < 20;
+	w->burst = w->spec->kind != WORLD_SCRIPTED && mood >= 70;
 	w->open.commit_ms = w->quiet ? 100000 : 0;
 }
 
@@ -92,6 +96,7 @@ static void world_create(struct world *w)
 	if (thin_pool_create(w->dev, &create, &err))
 		world_fail(w, "create: %s", err.text);
 	oracle_init(&w->oracle, blocks);
+	world_choose_mood(w);
 	world_open(w);
 	thin_pool_stat(w->pool, &st);
 	w->empty_metadata = st.metadata_blocks;
@@ -361,6 +366,8 @@ static const struct op_type *world_pick(struct world *w)
 {
 	if (w->spec->kind == WORLD_FULL && rng_percent(&w->rng, 50))
 		return op_find(rng_percent(&w->rng, 80) ? "fill" : "create");
+	if (w->burst && rng_percent(&w->rng, 80))
+		return op_find(rng_percent(&w->rng, 85) ? "fill" : "flush");
 	return op_random(&w->rng, w->quiet);
 }
 

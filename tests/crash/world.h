@@ -76,6 +76,7 @@ struct world {
 	unsigned replies, grows;
 	unsigned hot_cell;
 	bool quiet;    /* nobody flushes: log pages fill, operations span them */
+	bool burst;    /* several log pages at once */
 	bool may_fill; /* ENOSPC is an answer */
 	bool may_fail; /* EIO and EROFS are answers: faults are injected */
 	bool pool_ctl; /* a grow of the pool is under way */
