@@ -21,6 +21,8 @@
 #include "common/base/units.h"
 #include "thin/thin.h"
 
+#define UNDO_TIMEOUT_MS 60000
+
 static volatile sig_atomic_t stop;
 
 static void on_signal(int sig)
@@ -161,7 +163,7 @@ static int import_size(struct cli *cli, uint64_t source_bytes, uint64_t *ret_siz
 /* Take away the volume that a failed import made. */
 static void unclaim(struct cli *cli, json_t *claim)
 {
-	json_t *answer = NULL, *args;
+	json_t *answer, *args;
 	char volume[2 * THIN_NAME_MAX + 2];
 
 	if (!json_is_true(json_object_get(claim, "created")))
@@ -169,8 +171,10 @@ static void unclaim(struct cli *cli, json_t *claim)
 	snprintf(volume, sizeof(volume), "%s/%s", json_string_value(json_object_get(claim, "pool")),
 		 json_string_value(json_object_get(claim, "name")));
 	args = json_pack("{s:s, s:b}", "volume", volume, "force", 1);
-	if (vdiskctl_ask(cli, "volume-delete", args, &answer) == 0)
-		json_decref(answer);
+	answer = vdiskctl_ask_quietly(cli, "volume-delete", args, UNDO_TIMEOUT_MS);
+	if (!answer)
+		fprintf(stderr, "vdiskctl: what was copied to '%s' is still there\n", volume);
+	json_decref(answer);
 }
 
 static int import_to(struct cli *cli, struct end *source, json_t *claim)

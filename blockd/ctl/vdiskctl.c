@@ -11,7 +11,8 @@
 #include "blockd/ctl/vdiskctl.h"
 #include "common/daemon/ctl.h"
 
-#define ASK_TIMEOUT_MS 600000 /* removing or growing may wait for a checkpoint of a busy pool */
+#define COMPLETE_TIMEOUT_MS 1000
+#define ASK_TIMEOUT_MS	    600000 /* removing or growing may wait for a checkpoint of a busy pool */
 
 int vdiskctl_fail(struct cli *cli, int code, const struct err *err)
 {
@@ -38,6 +39,21 @@ int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 	rc = ctl_client_call(client, verb, args, ASK_TIMEOUT_MS, NULL, NULL, ret, &err);
 	ctl_client_close(client);
 	return rc < 0 ? vdiskctl_fail(cli, CLI_FAILED, &err) : 0;
+}
+
+json_t *vdiskctl_ask_quietly(struct cli *cli, const char *verb, json_t *args, unsigned timeout_ms)
+{
+	struct ctl_client *client;
+	json_t *answer = NULL;
+
+	if (ctl_client_open(cli->socket, &client, NULL) < 0) {
+		json_decref(args);
+		return NULL;
+	}
+	if (ctl_client_call(client, verb, args, timeout_ms, NULL, NULL, &answer, NULL) < 0)
+		answer = NULL;
+	ctl_client_close(client);
+	return answer;
 }
 
 /* Ask, and show the answer as a record. */
@@ -311,20 +327,6 @@ static int verb_metrics(struct cli *cli)
 
 /* ---- completion ---- */
 
-/* Ask quietly; NULL when blockd does not answer at once. */
-static json_t *ask_quietly(struct cli *cli, const char *verb)
-{
-	struct ctl_client *client;
-	json_t *answer = NULL;
-
-	if (ctl_client_open(cli->socket, &client, NULL) < 0)
-		return NULL;
-	if (ctl_client_call(client, verb, NULL, 1000, NULL, NULL, &answer, NULL) < 0)
-		answer = NULL;
-	ctl_client_close(client);
-	return answer;
-}
-
 static void complete(struct cli *cli, const char *argument, FILE *f)
 {
 	bool pools = strstr(argument, "POOL") != NULL;
@@ -332,9 +334,9 @@ static void complete(struct cli *cli, const char *argument, FILE *f)
 	size_t i;
 
 	if (pools)
-		answer = ask_quietly(cli, "pool-list");
+		answer = vdiskctl_ask_quietly(cli, "pool-list", NULL, COMPLETE_TIMEOUT_MS);
 	else if (strstr(argument, "VOL"))
-		answer = ask_quietly(cli, "volume-list");
+		answer = vdiskctl_ask_quietly(cli, "volume-list", NULL, COMPLETE_TIMEOUT_MS);
 	json_array_foreach(json_object_get(answer, pools ? "pools" : "volumes"), i, row)
 		fprintf(f, "%s\n", json_string_value(json_object_get(row, "name")));
 	json_decref(answer);

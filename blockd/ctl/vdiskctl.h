@@ -21,6 +21,9 @@ enum vdiskctl_exit {
 int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 	__attribute__((warn_unused_result));
 
+/* The same without a word: NULL when it was refused or blockd does not answer in time. */
+json_t *vdiskctl_ask_quietly(struct cli *cli, const char *verb, json_t *args, unsigned timeout_ms);
+
 /* Print the error as the tool does, with --json as an object too; returns `code`. */
 int vdiskctl_fail(struct cli *cli, int code, const struct err *err);
 
