@@ -17,7 +17,7 @@
 #include "netd/ctl/rows.h"
 #include "netd/doctor.h"
 
-#define ASK_TIMEOUT_MS 120000 /* thousands of VLANs at once take seconds */
+#define ASK_TIMEOUT_MS 600000 /* the kernel deletes thousands of bridges one by one */
 #define EXIT_UNREACHED 3
 #define DEFAULT_SOCKET "/run/netd/control.sock"
 
