@@ -329,6 +329,22 @@ static int delete_flows(struct nl *nl, struct forgetting *f, struct err *err)
 	return r;
 }
 
+/* The flows of a family that has stale ones: the kernel walks its whole table for each list. */
+static int list_flows(struct nl *nl, uint8_t family, struct nlbuf *b, struct forgetting *f,
+		      struct err *err)
+{
+	bool wanted = false;
+	int r;
+
+	for (size_t i = 0; i < f->stales->count; i++)
+		wanted = wanted || f->stales->v[i].family == family;
+	if (!wanted)
+		return 0;
+	nlbuf_reset(b);
+	r = nat_wire_flow_dump(b, family);
+	return r ? r : nl_dump(nl, NL_NETFILTER, b, on_flow, f, err);
+}
+
 int observe_forget_flows(struct nl *nl, const struct nat_stales *stales, size_t *ret_count,
 			 struct err *err)
 {
@@ -338,15 +354,10 @@ int observe_forget_flows(struct nl *nl, const struct nat_stales *stales, size_t 
 	for (int attempt = 0; attempt < OBSERVE_TRIES; attempt++) {
 		struct forgetting f = { .stales = stales };
 		struct nlbuf b = { 0 };
-		int r = nat_wire_flow_dump(&b, 4);
+		int r = list_flows(nl, 4, &b, &f, err);
 
 		if (!r)
-			r = nl_dump(nl, NL_NETFILTER, &b, on_flow, &f, err);
-		nlbuf_reset(&b);
-		if (!r)
-			r = nat_wire_flow_dump(&b, 6);
-		if (!r)
-			r = nl_dump(nl, NL_NETFILTER, &b, on_flow, &f, err);
+			r = list_flows(nl, 6, &b, &f, err);
 		if (!r)
 			r = delete_flows(nl, &f, err);
 		nlbuf_clear(&b);
