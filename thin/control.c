@@ -65,6 +65,9 @@ static int create(struct req_state *rs)
 		return -EINVAL;
 	if (volume_by_name(c, name))
 		return -EEXIST;
+	/* the catalog's nodes stay in the cache, and others need room beside them */
+	if (c->slot_count / FMT_NODE_ENTRIES >= rs->pool->nodes.count / 2)
+		return -ENOSPC;
 	if (catalog_reserve_slot(c))
 		return -ENOMEM;
 	strcpy((char *)op.name, name);
