@@ -268,9 +268,10 @@ static void run_kind(enum world_kind kind, struct rng *rng)
 	run(&spec);
 }
 
-static void run_all(void)
+/* `begin`: when the program started; the kept seeds count as well. */
+static void run_all(double begin)
 {
-	double begin = now_s(), end = begin + options.seconds;
+	double end = begin + options.seconds;
 	struct rng rng = { rng_mix(options.seed ^ 0x1234) };
 	uint64_t seed = options.seed;
 
@@ -383,7 +384,7 @@ int main(int argc, char **argv)
 	} else {
 		if (file)
 			run_file(file);
-		run_all();
+		run_all(begin);
 	}
 	report(now_s() - begin);
 	return failures ? 1 : 0;
