@@ -20,6 +20,8 @@
 #include "tests/crash/ops.h"
 #include "tests/crash/states.h"
 
+#define IDLE_TURNS_MAX 1000 /* of a life in which no operation can be started */
+
 #define BLK	    4096u
 #define STUCK_TURNS 20000u /* without an answer: the engine hangs */
 #define START_TRIES 60u
@@ -373,13 +375,15 @@ static const struct op_type *world_pick(struct world *w)
 
 static void world_life(struct world *w, unsigned replies)
 {
-	unsigned end = w->replies + replies;
+	unsigned end = w->replies + replies, idle = 0;
 
 	w->client_count = 1 + (unsigned)rng_below(&w->rng, 6);
 	w->super_cut_in = rng_percent(&w->rng, 30) ? (int)rng_below(&w->rng, 6) : -1;
-	while (w->replies < end && !w->cut) {
+	/* A world without volumes may find nothing to do in this life. */
+	while (w->replies < end && !w->cut && idle < IDLE_TURNS_MAX) {
 		for (unsigned i = rng_below(&w->rng, 3); i-- > 0;)
 			world_start(w, world_pick(w));
+		idle = w->busy_count ? 0 : idle + 1;
 		world_turn(w);
 	}
 }
