@@ -297,7 +297,8 @@ static void report(double seconds)
 {
 	const struct world_totals *t = world_totals;
 
-	printf("crash states: %llu tried (%llu kills), %llu more inside recovery, %llu compared, "
+	printf("note: crash states: %llu tried (%llu kills), %llu more inside recovery, %llu "
+	       "compared, "
 	       "at %llu events of %llu workloads\n",
 	       (unsigned long long)t->states, (unsigned long long)t->kills,
 	       (unsigned long long)t->nested, (unsigned long long)t->compared,
