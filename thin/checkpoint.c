@@ -424,8 +424,7 @@ static void finish(struct thin_pool *pool)
 	enter(pool, CHECKPOINT_IDLE);
 	arena_reset(ck);
 	ck->completed = ck->begun;
-	ck->last_ms = pool->now_ms;
-	journal_trim(pool, ck->cut_seq + 1, ck->cut_pred);
+	journal_trim(pool, ck->cut_seq + 1);
 	space_checkpointed(&pool->space, pool->checkpoint, ck->cut_seq);
 	reclaim_checkpointed(pool);
 	pool->stat.checkpoints++;

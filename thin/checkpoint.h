@@ -53,7 +53,6 @@ struct checkpoint {
 	enum checkpoint_state state;
 	bool wanted;	   /* take one as soon as possible */
 	bool active;	   /* state != IDLE */
-	bool fresh_log;	   /* the superblock starts a log with a new nonce (recovery) */
 	uint64_t cut_seq;  /* last log page in front of the cut */
 	uint32_t cut_pred; /* its crc */
 	uint64_t begun;	   /* number of cuts begun, for those who wait for a whole one */
@@ -71,7 +70,6 @@ struct checkpoint {
 	/* the run that nodes are placed in */
 	struct pblk run_next;
 	uint64_t run_left;
-	uint64_t last_ms;
 	uint32_t again_count; /* of io[] */
 	uint64_t again_ms;    /* when to try again what found the host full */
 };

@@ -49,7 +49,6 @@ struct io_part {
 	uint32_t pending;
 	int res;
 	uint32_t count;
-	bool has_block[IO_PART_BLOCKS];
 	uint32_t crc[IO_PART_BLOCKS];
 };
 

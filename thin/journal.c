@@ -81,7 +81,7 @@ void journal_restart(struct thin_pool *pool, uint64_t nonce, uint64_t seq, uint3
 
 	j->nonce = nonce;
 	j->start = j->seq = seq;
-	j->pred = j->start_pred = pred;
+	j->pred = pred;
 	j->compl = j->flushed = seq - 1;
 	j->records_unflushed = false;
 	j->bytes_unflushed = 0;
@@ -382,13 +382,12 @@ void journal_kick(struct thin_pool *pool)
 		pool->journal.first_record_ms = 0;
 }
 
-void journal_trim(struct thin_pool *pool, uint64_t start, uint32_t pred)
+void journal_trim(struct thin_pool *pool, uint64_t start)
 {
 	struct journal *j = &pool->journal;
 
 	assert(start >= j->start && start <= j->seq);
 	j->start = start;
-	j->start_pred = pred;
 	/* pages in front of a durable cut need no flush any more */
 	if (j->flushed < start - 1)
 		j->flushed = start - 1;

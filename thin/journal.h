@@ -55,7 +55,6 @@ struct journal {
 	uint64_t compl ;	   /* all pages up to this one have been written */
 	uint64_t flushed;	   /* ... and are durable */
 	uint32_t pred;		   /* crc of page seq - 1 */
-	uint32_t start_pred;	   /* crc of page start - 1 */
 	struct fmt_shadow *shadow; /* page 0 of the buffer area; NULL without one */
 	uint8_t *buffers;
 	void *own_buffers; /* when there is no shadow */
@@ -103,7 +102,7 @@ void journal_run(struct thin_pool *pool);
 void journal_kick(struct thin_pool *pool);
 /* A checkpoint is durable: recovery begins at page `start` now, whose predecessor's crc is `pred`.
  */
-void journal_trim(struct thin_pool *pool, uint64_t start, uint32_t pred);
+void journal_trim(struct thin_pool *pool, uint64_t start);
 /* The pool failed: everybody gets `res`. */
 void journal_fail(struct thin_pool *pool, int res);
 
