@@ -3,7 +3,7 @@
  * blockd's configuration.
  *
  *	root: control runtime connections handshake_timeout
- *	listen "name" { address mode owner group insecure }
+ *	listen "name" { address socket_activation mode owner group insecure default }
  *	pool   "name" { path size journal cache buffers spin_us create }
  *	volume "name" { pool size reserve description }
  *
@@ -21,11 +21,11 @@
 #include <sys/un.h>
 
 #include "blockd/conf.h"
+#include "blockd/nbd/export_name.h"
 #include "blockd/server.h"
 #include "common/base/nearest.h"
 #include "thin/thin.h"
 
-#define LISTEN_MAX	16u
 #define CONNECTIONS_MAX 65535u
 
 /* ---- values ---- */
@@ -52,6 +52,33 @@ static int check_block_multiple(const struct conf_value *value, struct err *err)
 static int check_address(const struct conf_value *value, struct err *err)
 {
 	return server_check_address(value->text, err);
+}
+
+/* systemd.socket(5): FileDescriptorName= is 1 to 255 characters without control characters or ':'.
+ */
+static int check_activation(const struct conf_value *value, struct err *err)
+{
+	size_t len = strlen(value->text);
+
+	if (len >= 1 && len <= 255 && !strchr(value->text, ':') && strcmp(value->text, "control"))
+		return 0;
+	return err_set(
+		err, -EINVAL,
+		"found \"%.64s\", expected the FileDescriptorName= of a socket unit (without "
+		"':', and \"control\" is the control socket)",
+		value->text);
+}
+
+static int check_default(const struct conf_value *value, struct err *err)
+{
+	struct export_name name;
+
+	if (strlen(value->text) <= EXPORT_NAME_MAX &&
+	    export_name_parse(value->text, strlen(value->text), &name, NULL) == 0 &&
+	    thin_name_check(name.volume, NULL) == 0)
+		return 0;
+	return err_set(err, -EINVAL, "found \"%.300s\", expected VOLUME or POOL/VOLUME",
+		       value->text);
 }
 
 static int check_control(const struct conf_value *value, struct err *err)
@@ -107,9 +134,12 @@ static const struct conf_key root_keys[] = {
 static const struct conf_key listen_keys[] = {
 	{ .name = "address",
 	  .type = CONF_STRING,
-	  .flags = CONF_REQUIRED,
 	  .check = check_address,
 	  .help = "unix:PATH or tcp:ADDRESS:PORT" },
+	{ .name = "socket_activation",
+	  .type = CONF_STRING,
+	  .check = check_activation,
+	  .help = "take the socket that systemd passes under this name instead" },
 	{ .name = "mode", .type = CONF_MODE, .help = "permissions of a unix socket; 0660" },
 	{ .name = "owner",
 	  .type = CONF_STRING,
@@ -123,6 +153,10 @@ static const struct conf_key listen_keys[] = {
 	  .type = CONF_BOOL,
 	  .preset = "false",
 	  .help = "allow plain TCP on an address beyond loopback" },
+	{ .name = "default",
+	  .type = CONF_STRING,
+	  .check = check_default,
+	  .help = "the volume that clients get who name none" },
 	{ 0 },
 };
 
@@ -218,23 +252,51 @@ const struct conf_section_type blockd_conf_schema = {
 
 /* ---- checks between values ---- */
 
-/* Keys that only a unix socket has. */
-static void check_listen_tcp(struct conf *tree, const struct blockd_conf_listen *listen)
+/* Keys that belong to a unix socket made here. */
+static void check_listen_no_file(struct conf *tree, const struct blockd_conf_listen *listen,
+				 const char *with, const char *why)
 {
 	static const char *const keys[] = { "mode", "owner", "group" };
 	const struct conf_section *s = listen->section;
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		if (conf_text(s, keys[i]))
-			conf_error_at(tree, s, keys[i],
-				      "found \"%s\" with a TCP address, expected none: only a unix "
-				      "socket has one",
-				      conf_text(s, keys[i]));
-	if (server_address_is_public(listen->address) && !conf_flag(s, "insecure"))
-		conf_error_at(tree, s, "address",
+			conf_error_at(tree, s, keys[i], "found \"%s\" with %s, expected none: %s",
+				      conf_text(s, keys[i]), with, why);
+}
+
+static void check_listen_tcp(struct conf *tree, const struct blockd_conf_listen *listen)
+{
+	check_listen_no_file(tree, listen, "a TCP address", "only a unix socket has one");
+	if (server_address_is_public(listen->address) && !listen->insecure)
+		conf_error_at(tree, listen->section, "address",
 			      "found plain TCP beyond loopback (\"%s\"), expected a loopback "
 			      "address, or insecure = true for a network you trust",
 			      listen->address);
+}
+
+/* `a` and `b`: the same key of two sections, NULL where it is not set. */
+static void check_listen_twice(struct conf *tree, const struct blockd_conf_listen *listen,
+			       const struct blockd_conf_listen *other, const char *key,
+			       const char *a, const char *b)
+{
+	if (a && b && strcmp(a, b) == 0)
+		conf_error_at(tree, listen->section, key,
+			      "found \"%s\", expected another: listen \"%s\" (line %u) has it", a,
+			      other->name, other->section->pos.line);
+}
+
+/* A pool that is named must be one of this file; a volume may be made later. */
+static void check_listen_default(struct conf *tree, const struct blockd_conf_listen *listen)
+{
+	struct export_name name;
+
+	if (listen->preset &&
+	    export_name_parse(listen->preset, strlen(listen->preset), &name, NULL) == 0 &&
+	    name.pool[0] && !conf_section_find(tree, conf_root(tree), "pool", name.pool))
+		conf_error_at(tree, listen->section, "default",
+			      "found \"%s\", expected a volume in a pool of this file",
+			      listen->preset);
 }
 
 static void check_listen(struct conf *tree, const struct blockd_conf *conf,
@@ -242,17 +304,33 @@ static void check_listen(struct conf *tree, const struct blockd_conf *conf,
 {
 	const struct conf_section *s = listen->section;
 
-	if (strncmp(listen->address, "unix:", 5) != 0)
+	if (!listen->address == !listen->activation) {
+		if (!conf_is_set(s, "address") && !conf_is_set(s, "socket_activation"))
+			conf_error(tree, &s->pos,
+				   "listen \"%s\": found no \"address\", expected one "
+				   "(or socket_activation)",
+				   listen->name);
+		else if (listen->address)
+			conf_error_at(tree, s, "socket_activation",
+				      "found \"%s\" beside an address, expected one of them: the "
+				      "socket unit has the address",
+				      listen->activation);
+	} else if (listen->activation) {
+		check_listen_no_file(tree, listen, "socket_activation",
+				     "the socket unit has it (SocketMode=, SocketUser=, "
+				     "SocketGroup=)");
+	} else if (strncmp(listen->address, "unix:", 5) != 0) {
 		check_listen_tcp(tree, listen);
-	else if (conf->control && strcmp(listen->address + 5, conf->control) == 0)
+	} else if (conf->control && strcmp(listen->address + 5, conf->control) == 0) {
 		conf_error_at(tree, s, "address",
 			      "found the path of the control socket, expected another");
-	for (const struct blockd_conf_listen *o = conf->listens; o < listen; o++)
-		if (o->address && strcmp(o->address, listen->address) == 0)
-			conf_error_at(
-				tree, s, "address",
-				"found \"%s\", expected another: listen \"%s\" (line %u) has it",
-				listen->address, o->name, o->section->pos.line);
+	}
+	check_listen_default(tree, listen);
+	for (const struct blockd_conf_listen *o = conf->listens; o < listen; o++) {
+		check_listen_twice(tree, listen, o, "address", listen->address, o->address);
+		check_listen_twice(tree, listen, o, "socket_activation", listen->activation,
+				   o->activation);
+	}
 }
 
 /* Two names of one file: the paths are equal, or both exist and are the same inode. */
@@ -320,13 +398,12 @@ static void check_all(struct conf *tree, const struct blockd_conf *conf)
 		conf_error(tree, top, "found no pool, expected at least one pool section");
 	if (read_well && conf->listen_count == 0)
 		conf_error(tree, top, "found no listener, expected at least one listen section");
-	if (conf->listen_count > LISTEN_MAX)
-		conf_error_at(tree, conf->listens[LISTEN_MAX].section, NULL,
+	if (conf->listen_count > BLOCKD_LISTEN_MAX)
+		conf_error_at(tree, conf->listens[BLOCKD_LISTEN_MAX].section, NULL,
 			      "found %zu listeners, expected at most %u", conf->listen_count,
-			      LISTEN_MAX);
+			      BLOCKD_LISTEN_MAX);
 	for (size_t i = 0; i < conf->listen_count; i++)
-		if (conf->listens[i].address)
-			check_listen(tree, conf, &conf->listens[i]);
+		check_listen(tree, conf, &conf->listens[i]);
 	for (size_t i = 0; i < conf->pool_count; i++)
 		check_pool(tree, conf, &conf->pools[i]);
 	for (size_t i = 0; i < conf->volume_count; i++)
@@ -353,6 +430,9 @@ static void take_listen(struct blockd_conf_listen *listen, const struct conf_sec
 	listen->name = s->title;
 	listen->section = s;
 	listen->address = conf_text(s, "address");
+	listen->activation = conf_text(s, "socket_activation");
+	listen->preset = conf_text(s, "default");
+	listen->insecure = conf_flag(s, "insecure");
 	listen->mode = conf_is_set(s, "mode") ? (mode_t)conf_number(s, "mode") : 0660;
 	/* a wrong value is set, has no text, and is an error already */
 	if (conf_text(s, "owner"))

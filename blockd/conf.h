@@ -17,11 +17,15 @@
 
 #define CONF_FILE_DEFAULT    "/etc/ashlar/blockd.conf"
 #define CONF_CONTROL_DEFAULT "/run/blockd/control.sock"
+#define BLOCKD_LISTEN_MAX    16u
 
 struct blockd_conf_listen {
 	const char *name;
 	const struct conf_section *section;
-	const char *address;
+	const char *address; /* NULL: the socket comes from systemd under the name `activation` */
+	const char *activation; /* NULL: none */
+	const char *preset;	/* the export that the empty name means; NULL: none */
+	bool insecure;
 	mode_t mode; /* of a unix socket; so are uid and gid, -1: as made */
 	uid_t uid;
 	gid_t gid;

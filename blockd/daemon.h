@@ -35,9 +35,30 @@ struct blockd_pool {
 	uint64_t beat, beat_ms;
 };
 
+/* A listening socket that systemd passed. */
+#define BLOCKD_INHERITED_MAX 32u
+struct blockd_inherited {
+	char name[256]; /* FileDescriptorName= */
+	char address[128];
+	int fd;
+	bool is_public; /* TCP beyond loopback */
+};
+
+/* A listen section that is served. */
+#define LISTENER_IDS_MAX 8u
+struct blockd_listener {
+	const struct blockd_conf_listen *conf;
+	uint32_t ids[LISTENER_IDS_MAX]; /* of server_listen() */
+	size_t id_count;
+};
+
 struct blockd {
 	const struct blockd_conf *conf;
 	struct server *server;
+	struct blockd_inherited inherited[BLOCKD_INHERITED_MAX];
+	size_t inherited_count;
+	struct blockd_listener listeners[BLOCKD_LISTEN_MAX];
+	size_t listener_count;
 	struct metrics *metrics;
 	struct blockd_pool *pools;
 	size_t pool_count;
@@ -70,6 +91,21 @@ int pools_grow(struct blockd_pool *pool, uint64_t size_bytes, struct err *err);
 int pools_find_volume(struct blockd_pool *pool, const char *name, struct thin_vol_stat *ret_stat);
 
 const char *pools_event_name(enum thin_event_kind kind);
+
+/* ---- listeners.c ---- */
+
+/* Take the sockets that systemd has passed; each must have its section.  Before all else. */
+int listeners_inherit(struct blockd *daemon, struct err *err) __attribute__((warn_unused_result));
+/* Open all of the configuration's.  On failure some may be open: server_free() closes them. */
+int listeners_start(struct blockd *daemon, struct err *err) __attribute__((warn_unused_result));
+/* One of them; all of its sockets or none. */
+int listeners_open(struct blockd *daemon, const struct blockd_conf_listen *conf,
+		   struct blockd_listener *ret_listener, struct err *err)
+	__attribute__((warn_unused_result));
+void listeners_close(struct blockd *daemon, struct blockd_listener *listener);
+/* What a section listens on, as "unix:PATH" or "tcp:HOST:PORT"; NULL behind the last. */
+const char *listeners_address(const struct blockd *daemon, const struct blockd_conf_listen *listen,
+			      size_t index);
 
 /* ---- figures.c ---- */
 

@@ -167,6 +167,21 @@ static int open_unix(const struct listen_address *a, const struct listen_owner *
 	return 0;
 }
 
+int listen_change_owner(const struct listen_address *a, const struct listen_owner *owner, dev_t dev,
+			ino_t ino, struct err *err)
+{
+	struct stat st;
+
+	if (lstat(a->path, &st) || st.st_dev != dev || st.st_ino != ino)
+		return err_set(err, -ESTALE, "%s: another file has taken the socket's place",
+			       a->path);
+	/* first the mode that nobody new can use, then the owner, then the mode it will have */
+	if (chmod(a->path, 0) || lchown(a->path, owner->uid, owner->gid) ||
+	    chmod(a->path, owner->mode ? owner->mode : 0660))
+		return err_sys(err, -errno, "%s", a->path);
+	return 0;
+}
+
 void listen_remove_file(const struct listen_address *a, dev_t dev, ino_t ino)
 {
 	struct stat st;

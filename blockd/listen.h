@@ -36,6 +36,10 @@ struct listen_owner {
 int listen_open(const struct listen_address *address, const struct listen_owner *owner,
 		int ret_fds[LISTEN_FDS_MAX], size_t *ret_count, struct err *err);
 
+/* Owner and mode for the file of a unix socket of ours, unless another has taken its place. */
+int listen_change_owner(const struct listen_address *address, const struct listen_owner *owner,
+			dev_t dev, ino_t ino, struct err *err);
+
 /* Remove the file of a unix socket of ours, unless another has taken its place. */
 void listen_remove_file(const struct listen_address *address, dev_t dev, ino_t ino);
 

@@ -151,28 +151,6 @@ static int start_server(struct app *app, struct err *err)
 	return 0;
 }
 
-static int start_listeners(struct app *app, struct err *err)
-{
-	const struct blockd_conf *conf = app->daemon.conf;
-
-	for (size_t i = 0; i < conf->listen_count; i++) {
-		const struct blockd_conf_listen *listen = &conf->listens[i];
-		struct server_listen params = { .name = listen->name,
-						.address = listen->address,
-						.fd = -1,
-						.mode = listen->mode,
-						.uid = listen->uid,
-						.gid = listen->gid };
-		int rc = server_listen(app->daemon.server, &params, err);
-		if (rc < 0) {
-			(void)err_context(err, "%s:%u: listen %s", listen->section->pos.file,
-					  listen->section->pos.line, listen->name);
-			return rc;
-		}
-	}
-	return 0;
-}
-
 /* Watch the server's descriptor and deadline, then open the control socket. */
 static int start_loop(struct app *app, struct err *err)
 {
@@ -220,6 +198,8 @@ static int start(struct app *app)
 			 : 0;
 
 	if (rc == 0)
+		rc = listeners_inherit(&app->daemon, &err);
+	if (rc == 0)
 		rc = start_server(app, &err);
 	if (rc == 0) {
 		rc = pools_start(&app->daemon);
@@ -227,7 +207,7 @@ static int start(struct app *app)
 			return rc; /* logged there */
 	}
 	if (rc == 0)
-		rc = start_listeners(app, &err);
+		rc = listeners_start(&app->daemon, &err);
 	if (rc == 0)
 		rc = start_loop(app, &err);
 	if (rc < 0)

@@ -68,6 +68,12 @@ static void listeners_watch(struct server *server, bool on)
 		watch(server, EPOLL_CTL_MOD, l->fd, &l->watched, on ? EPOLLIN : 0);
 }
 
+static void listener_label(struct listener *l, const struct server_listen *params)
+{
+	snprintf(l->name, sizeof(l->name), "%s", params->name);
+	snprintf(l->preset, sizeof(l->preset), "%s", params->preset ? params->preset : "");
+}
+
 static int listener_add(struct server *server, const struct server_listen *params,
 			const struct listen_address *address, int fd, struct err *err)
 {
@@ -79,7 +85,8 @@ static int listener_add(struct server *server, const struct server_listen *param
 		return err_set(err, -ENOMEM, "out of memory");
 	l->watched.kind = WATCHED_LISTENER;
 	l->fd = fd;
-	snprintf(l->name, sizeof(l->name), "%s", params->name);
+	l->id = server->listen_id_last;
+	listener_label(l, params);
 	l->address = *address;
 	if (address->is_unix && params->fd < 0 && !lstat(address->path, &st)) {
 		l->owns_file = true;
@@ -95,37 +102,76 @@ static int listener_add(struct server *server, const struct server_listen *param
 	return 0;
 }
 
-static void listener_close(struct listener *l)
+static void listener_close(struct server *server, struct listener *l)
 {
 	LIST_REMOVE(l, link);
+	/* an inherited socket lives on in another descriptor, and would go on telling us */
+	epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, l->fd, NULL);
 	close(l->fd);
 	if (l->owns_file)
 		listen_remove_file(&l->address, l->dev, l->ino);
 	free(l);
 }
 
-int server_listen(struct server *server, const struct server_listen *params, struct err *err)
+void server_unlisten(struct server *server, uint32_t id)
+{
+	struct listener *l, *next;
+
+	for (l = LIST_FIRST(&server->listeners); l; l = next) {
+		next = LIST_NEXT(l, link);
+		if (l->id == id)
+			listener_close(server, l);
+	}
+}
+
+int server_listen(struct server *server, const struct server_listen *params, uint32_t *ret_id,
+		  struct err *err)
 {
 	struct listen_owner owner = { params->mode, params->uid, params->gid };
 	struct listen_address address = { 0 };
-	int fds[LISTEN_FDS_MAX], rc;
+	int fds[LISTEN_FDS_MAX], rc = 0;
 	size_t count = 1, i;
 
-	rc = listen_address_parse(params->address, &address, err);
-	if (rc)
-		return rc;
 	fds[0] = params->fd;
-	if (params->fd < 0)
-		rc = listen_open(&address, &owner, fds, &count, err);
-	else if (fcntl(params->fd, F_SETFL, fcntl(params->fd, F_GETFL) | O_NONBLOCK))
-		rc = err_sys(err, -errno, "inherited socket for %s", params->address);
+	if (params->fd < 0) {
+		rc = listen_address_parse(params->address, &address, err);
+		if (!rc)
+			rc = listen_open(&address, &owner, fds, &count, err);
+		if (rc)
+			return rc;
+	} else if (fcntl(params->fd, F_SETFL, fcntl(params->fd, F_GETFL) | O_NONBLOCK)) {
+		return err_sys(err, -errno, "inherited socket");
+	}
+	server->listen_id_last++;
 	for (i = 0; i < count && !rc; i++)
 		rc = listener_add(server, params, &address, fds[i], err);
-	if (!rc)
+	if (!rc) {
+		*ret_id = server->listen_id_last;
 		return 0;
-	for (i = i ? i - 1 : 0; params->fd < 0 && i < count; i++)
+	}
+	for (i = i - 1; params->fd < 0 && i < count; i++)
 		close(fds[i]);
+	server_unlisten(server, server->listen_id_last);
 	return rc;
+}
+
+int server_listen_change(struct server *server, uint32_t id, const struct server_listen *params,
+			 struct err *err)
+{
+	struct listen_owner owner = { params->mode, params->uid, params->gid };
+	struct listener *l;
+
+	LIST_FOREACH (l, &server->listeners, link) {
+		int rc = l->id == id && l->owns_file
+				 ? listen_change_owner(&l->address, &owner, l->dev, l->ino, err)
+				 : 0;
+
+		if (rc)
+			return rc;
+		if (l->id == id)
+			listener_label(l, params);
+	}
+	return 0;
 }
 
 int server_check_address(const char *address, struct err *err)
@@ -326,6 +372,7 @@ static void client_new(struct server *server, const struct listener *listener, i
 	client->since_ms = now_ms;
 	client->events = EPOLLIN;
 	snprintf(client->listener, sizeof(client->listener), "%s", listener->name);
+	memcpy(client->preset, listener->preset, sizeof(client->preset));
 	listen_setup_accepted(fd);
 	listen_peer_text(fd, client->peer, sizeof(client->peer));
 	client->handshake = handshake_new(&server_handshake_ops, client, now_ms,
@@ -514,7 +561,7 @@ static void close_listeners(struct server *server)
 	struct listener *l;
 
 	while ((l = LIST_FIRST(&server->listeners)))
-		listener_close(l);
+		listener_close(server, l);
 }
 
 void server_free(struct server *server)

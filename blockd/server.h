@@ -90,10 +90,11 @@ struct server_listen {
 	 * families.
 	 */
 	const char *address;
-	int fd;	     /* a listening socket inherited from systemd, or -1 */
-	mode_t mode; /* of a unix socket's file; 0: 0660 */
-	uid_t uid;   /* its owner; (uid_t)-1: as made */
-	gid_t gid;   /* its group; (gid_t)-1: as made */
+	int fd;		    /* a listening socket inherited from systemd (then no address), or -1 */
+	mode_t mode;	    /* of a unix socket's file; 0: 0660 */
+	uid_t uid;	    /* its owner; (uid_t)-1: as made */
+	gid_t gid;	    /* its group; (gid_t)-1: as made */
+	const char *preset; /* the export that the empty name means here, NULL: none; copied */
 };
 
 /* Is it a well-formed address?  Opens nothing, resolves nothing.  -EINVAL with what was found and
@@ -106,8 +107,15 @@ bool server_address_is_public(const char *address);
  * Listen.  A file at a unix address is replaced only if it is a socket on which nobody listens
  * (-EADDRINUSE, -EEXIST else).  A relative path, one too long for a socket: -EINVAL.
  */
-int server_listen(struct server *server, const struct server_listen *params, struct err *err)
-	__attribute__((warn_unused_result));
+int server_listen(struct server *server, const struct server_listen *params, uint32_t *ret_id,
+		  struct err *err) __attribute__((warn_unused_result));
+/* Close the sockets that one server_listen() made, and remove their files.  Clients that came
+ * through them stay. */
+void server_unlisten(struct server *server, uint32_t id);
+/* Another name, mode, owner, group and preset for open sockets; the address stays.  New clients
+ * see it.  -errno when the file of a unix socket cannot be changed. */
+int server_listen_change(struct server *server, uint32_t id, const struct server_listen *params,
+			 struct err *err) __attribute__((warn_unused_result));
 
 /* ---- stop ---- */
 

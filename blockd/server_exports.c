@@ -52,7 +52,9 @@ static int find_pool(struct server *server, const struct export_name *name,
 		if (found)
 			return err_set(err, -ENOENT,
 				       "no such export: several pools have a volume of that name, "
-				       "ask for pool/volume");
+				       "ask for %s/%s or %s/%s",
+				       reactor_name(found), name->volume,
+				       reactor_name(server->pools[i]), name->volume);
 		found = server->pools[i];
 		*ret_lookup = lookup;
 	}
@@ -138,6 +140,13 @@ static int ops_open(void *user, const struct export_name *name, struct handshake
 	return 0;
 }
 
+static const char *ops_preset(void *user)
+{
+	const struct client *client = user;
+
+	return client->preset[0] ? client->preset : NULL;
+}
+
 struct batch {
 	const char *after;
 	struct thin_vol_stat stats[HANDSHAKE_LIST_BATCH];
@@ -183,6 +192,7 @@ static size_t ops_list(void *user, struct handshake_list *list,
 const struct handshake_ops server_handshake_ops = {
 	.find = ops_find,
 	.open = ops_open,
+	.preset = ops_preset,
 	.list = ops_list,
 };
 

@@ -19,7 +19,9 @@ struct listener {
 	struct watched watched; /* first */
 	LIST_ENTRY(listener) link;
 	int fd;
+	uint32_t id; /* of the server_listen() it is from: a host name may have several addresses */
 	char name[64];
+	char preset[EXPORT_NAME_MAX + 1]; /* what the empty name means, "" for nothing */
 	struct listen_address address;
 	bool owns_file;
 	dev_t dev;
@@ -35,7 +37,8 @@ struct client {
 	uint32_t events;
 	bool dead;
 	char peer[128], listener[64];
-	struct handshake *handshake; /* NULL: it is over */
+	char preset[EXPORT_NAME_MAX + 1]; /* its listener's */
+	struct handshake *handshake;	  /* NULL: it is over */
 	/* GO has been granted */
 	char export[EXPORT_NAME_MAX + 1];
 	struct reactor *reactor;
@@ -51,6 +54,7 @@ struct server {
 	TAILQ_HEAD(, client) clients, dead; /* in the order of their coming */
 	uint32_t client_count, handshake_count;
 	uint64_t id_last;
+	uint32_t listen_id_last;
 	bool accepting, stopping, reap;
 	uint64_t accept_at_ms; /* while not accepting: try again */
 	struct reactor *pools[SERVER_POOLS_MAX];

@@ -173,6 +173,21 @@ static void uri_make(char *out, const char *address, const char *export)
 	}
 }
 
+static void uris_of_listener(json_t *uris, const struct blockd *daemon,
+			     const struct blockd_conf_listen *listen, bool want_unix,
+			     const char *export)
+{
+	const char *address;
+	char uri[URI_TEXT_MAX];
+
+	for (size_t i = 0; (address = listeners_address(daemon, listen, i)); i++) {
+		if ((strncmp(address, "unix:", 5) == 0) != want_unix)
+			continue;
+		uri_make(uri, address, export);
+		(void)json_array_append_new(uris, json_string(uri));
+	}
+}
+
 json_t *target_uris(const struct blockd *daemon, const struct target *target)
 {
 	json_t *uris = json_array();
@@ -183,15 +198,9 @@ json_t *target_uris(const struct blockd *daemon, const struct target *target)
 	snprintf(export, sizeof(export), "%s%s%s", unique ? "" : target->pool->conf->name,
 		 unique ? "" : "/", target->name);
 	for (int round = 0; uris && round < 2; round++) {
-		for (size_t i = 0; i < daemon->conf->listen_count; i++) {
-			const char *address = daemon->conf->listens[i].address;
-			char uri[URI_TEXT_MAX];
-
-			if ((strncmp(address, "unix:", 5) == 0) != (round == 0))
-				continue;
-			uri_make(uri, address, export);
-			(void)json_array_append_new(uris, json_string(uri));
-		}
+		for (size_t i = 0; i < daemon->listener_count; i++)
+			uris_of_listener(uris, daemon, daemon->listeners[i].conf, round == 0,
+					 export);
 	}
 	return uris;
 }

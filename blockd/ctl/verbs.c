@@ -25,6 +25,17 @@ static void reply_or_oom(struct ctl_request *req, json_t *result)
 
 /* ---- status ---- */
 
+static void listener_append(json_t *listeners, const struct blockd *daemon,
+			    const struct blockd_conf_listen *listen)
+{
+	const char *address;
+
+	for (size_t i = 0; (address = listeners_address(daemon, listen, i)); i++)
+		(void)json_array_append_new(listeners, json_pack("{s:s, s:s, s:s?}", "name",
+								 listen->name, "address", address,
+								 "default", listen->preset));
+}
+
 static void verb_status(struct ctl_request *req, void *ctx)
 {
 	const struct blockd *daemon = ctx;
@@ -32,10 +43,8 @@ static void verb_status(struct ctl_request *req, void *ctx)
 	json_t *listeners = json_array();
 
 	server_get_stat(daemon->server, &stat);
-	for (size_t i = 0; listeners && i < daemon->conf->listen_count; i++)
-		(void)json_array_append_new(
-			listeners, json_pack("{s:s, s:s}", "name", daemon->conf->listens[i].name,
-					     "address", daemon->conf->listens[i].address));
+	for (size_t i = 0; listeners && i < daemon->listener_count; i++)
+		listener_append(listeners, daemon, daemon->listeners[i].conf);
 	reply_or_oom(req, json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "pid", (json_int_t)getpid(),
 				    "uptime_ms", (json_int_t)(loop_now_ms() - daemon->started_ms),
 				    "pools", (json_int_t)daemon->pool_count, "connections",

@@ -3,7 +3,10 @@
 #include "blockd/nbd/export_name.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+
+#define OPTIONS_MAX 512 /* bytes behind an empty name */
 
 static int name_part(const char *from, size_t len, char *to, struct err *err)
 {
@@ -60,4 +63,17 @@ int export_name_parse(const char *name, size_t len, struct export_name *ret_name
 		return rc;
 	*ret_name = parsed;
 	return 0;
+}
+
+int export_name_resolve(const char *name, size_t len, const char *preset,
+			struct export_name *ret_name, struct err *err)
+{
+	char full[EXPORT_NAME_MAX + OPTIONS_MAX + 1];
+
+	if (!preset || (len && name[0] != ';') || len > OPTIONS_MAX || memchr(name, 0, len))
+		return export_name_parse(name, len, ret_name, err);
+	return export_name_parse(full,
+				 (size_t)snprintf(full, sizeof(full), "%.*s%.*s", EXPORT_NAME_MAX,
+						  preset, (int)len, name),
+				 ret_name, err);
 }

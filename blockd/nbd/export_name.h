@@ -24,4 +24,9 @@ struct export_name {
  */
 int export_name_parse(const char *name, size_t len, struct export_name *ret_name, struct err *err);
 
+/* As export_name_parse(), where an empty name (options behind it or not) stands for `preset`, NULL
+ * for none. */
+int export_name_resolve(const char *name, size_t len, const char *preset,
+			struct export_name *ret_name, struct err *err);
+
 #endif

@@ -51,6 +51,9 @@ struct handshake_ops {
 	/* The next up to HANDSHAKE_LIST_BATCH names; 0 at the end. */
 	size_t (*list)(void *user, struct handshake_list *list,
 		       char names[HANDSHAKE_LIST_BATCH][EXPORT_NAME_MAX + 1]);
+	/* What the empty name means here, as a client would write it; NULL: nothing.  May be NULL
+	 * itself. */
+	const char *(*preset)(void *user);
 };
 
 enum handshake_state {

@@ -24,6 +24,15 @@ static void reply_errno(struct handshake *h, int rc, const struct err *err)
 	handshake_reply_error(h, type, err->text);
 }
 
+/* What a client calls it; the empty name may mean something here. */
+static int take_name(const struct handshake *h, const char *raw, size_t len,
+		     struct export_name *ret_name, struct err *err)
+{
+	const char *preset = h->ops->preset ? h->ops->preset(h->user) : NULL;
+
+	return export_name_resolve(raw, len, preset, ret_name, err);
+}
+
 static uint16_t export_flags(const struct handshake *h, bool read_only)
 {
 	unsigned flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
@@ -59,7 +68,7 @@ void option_export_name(struct handshake *h, const uint8_t *data)
 	bool read_only;
 
 	/* There is no way to answer an error. */
-	if (export_name_parse((const char *)data, h->len, &name, &err) ||
+	if (take_name(h, (const char *)data, h->len, &name, &err) ||
 	    h->ops->open(h->user, &name, &export, &err)) {
 		handshake_fail(h, err.text);
 		return;
@@ -129,7 +138,7 @@ void option_info(struct handshake *h, const uint8_t *data)
 		handshake_reply_error(h, NBD_REP_ERR_INVALID, "lengths do not add up");
 		return;
 	}
-	rc = export_name_parse(raw, raw_len, &name, &err);
+	rc = take_name(h, raw, raw_len, &name, &err);
 	if (!rc)
 		rc = (go ? h->ops->open : h->ops->find)(h->user, &name, &export, &err);
 	if (rc) {
@@ -203,7 +212,7 @@ void option_meta(struct handshake *h, const uint8_t *data)
 		handshake_reply_error(h, NBD_REP_ERR_INVALID, "lengths do not add up");
 		return;
 	}
-	rc = export_name_parse(raw, raw_len, &name, &err);
+	rc = take_name(h, raw, raw_len, &name, &err);
 	if (!rc)
 		rc = h->ops->find(h->user, &name, &export, &err);
 	if (rc) {

@@ -85,17 +85,26 @@ static int bind_unix(const char *path, unsigned mode, int *ret_fd, struct err *e
 	return 0;
 }
 
-int loop_take_listen_fd(const char *fd_name)
+const char *loop_listen_fd_name(unsigned index)
 {
 	static char **names; /* of SD_LISTEN_FDS_START ..., as systemd gave them */
 	static int count = -1;
-	static bool taken[LISTEN_FD_MAX];
 
-	if (count < 0)
+	if (count < 0) { /* read once: the environment is taken away with it */
 		count = sd_listen_fds_with_names(1, &names);
-	for (int i = 0; i < count && i < LISTEN_FD_MAX; i++)
-		if (!taken[i] && names && names[i] && !strcmp(names[i], fd_name)) {
-			int fd = SD_LISTEN_FDS_START + i;
+		count = count < 0 || !names ? 0 : count < LISTEN_FD_MAX ? count : LISTEN_FD_MAX;
+	}
+	return index < (unsigned)count ? names[index] : NULL;
+}
+
+int loop_take_listen_fd(const char *fd_name)
+{
+	static bool taken[LISTEN_FD_MAX];
+	const char *name;
+
+	for (unsigned i = 0; (name = loop_listen_fd_name(i)); i++)
+		if (!taken[i] && !strcmp(name, fd_name)) {
+			int fd = SD_LISTEN_FDS_START + (int)i;
 
 			taken[i] = true;
 			fcntl(fd, F_SETFD, FD_CLOEXEC);

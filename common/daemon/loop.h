@@ -76,6 +76,9 @@ int loop_listen_unix(const char *fd_name, const char *path, unsigned mode, int *
 		     bool *ret_owned, struct err *err) __attribute__((warn_unused_result));
 /* The descriptor that systemd passed under this name, -1: none.  Each is given out once. */
 int loop_take_listen_fd(const char *fd_name);
+/* The names (FileDescriptorName=) of all that systemd passed to this process, taken or not; NULL
+ * behind the last. */
+const char *loop_listen_fd_name(unsigned index);
 
 /* Make FILE say our process id, held locked while we live: -EBUSY with the other's pid if another
  * daemon holds it. */

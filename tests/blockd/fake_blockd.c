@@ -277,7 +277,7 @@ int main(int argc, char **argv)
 			.mode = 0600,
 		};
 
-		check(server_listen(server, &listen, &err), &err);
+		check(server_listen(server, &listen, &(uint32_t){ 0 }, &err), &err);
 	}
 	printf("listening\n");
 	fflush(stdout);
