@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What tests/bench/nbd measures: jobs, the two clients that run them, and the targets.
+
+A result of one round is a dict: per_s, cpu_us (server CPU per request), p50_us, p99_us; on disk
+also settled_per_s, which counts the time that a FLUSH took after the writes: what the page cache
+took in is then on disk, so that nobody's write-back runs in another's round.
+"""
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+
+from peers import BUILD, begin_child
+from sandbox import Failed
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    text: str
+    mode: str           # read, write or mixed (70 % reads)
+    size: int = 4096
+    depth: int = 32     # requests out on each connection
+    connections: int = 1
+    flush: int = 0      # one FLUSH after so many writes
+    sequential: bool = False
+    cold: bool = False  # server restarted and its files dropped from the page cache
+
+    def writes(self):
+        return self.mode != "read"
+
+
+def _jobs():
+    out = []
+    for depth in (1, 8, 32, 128):
+        out.append(Job(f"read-{depth}", f"read 4K QD{depth}", "read", depth=depth))
+    for depth in (1, 8, 32, 128):
+        out.append(Job(f"write-{depth}", f"write 4K QD{depth}", "write", depth=depth))
+    out += [
+        Job("read-4x32", "read 4K QD32, 4 connections", "read", connections=4),
+        Job("write-4x32", "write 4K QD32, 4 connections", "write", connections=4),
+        Job("mixed-32", "70 % read, 30 % write 4K QD32", "mixed"),
+        Job("flush-32", "write 4K, flush each 32", "write", flush=32),
+        Job("sync", "write 4K + flush, QD1", "write", depth=1, flush=1),
+        Job("cold-1", "cold read 4K QD1", "read", depth=1, cold=True),
+        Job("cold-32", "cold read 4K QD32", "read", cold=True),
+        Job("cold-seq", "cold sequential read 1M", "read", 1 << 20, 4, sequential=True, cold=True),
+        Job("seq-read", "sequential read 1M", "read", 1 << 20, 4, sequential=True),
+        Job("seq-write", "sequential write 1M", "write", 1 << 20, 4, sequential=True),
+    ]
+    return {j.name: j for j in out}
+
+
+JOBS = _jobs()
+
+
+def stage(job):
+    """The order of measuring: what the sequential fill left is read sequentially, then comes
+    precondition(), then reads, then writes."""
+    if job.sequential and not job.writes():
+        return 0
+    return 2 if job.writes() else 1
+
+
+def _client(*argv):
+    r = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                       stderr=subprocess.PIPE, text=True, check=False, timeout=300,
+                       preexec_fn=begin_child(False))
+    if r.returncode:
+        raise Failed(f"{' '.join(argv)}: exit {r.returncode}\n{r.stdout}{r.stderr}")
+    return json.loads(r.stdout[r.stdout.index("{"):])
+
+
+def batch(peer, *options):
+    """One run of the batching client; its result as it is."""
+    return _client(os.path.join(BUILD, "tests", "bench", "batch"),
+                   *[str(o) for o in options], peer.socket, "demo")
+
+
+def run_batch(peer, job, seconds, span_mib, seed):
+    # More than 32 requests are several sends of 32, as a client with many in flight has it.
+    size, depth = min(job.depth, 32), max(1, job.depth // 32)
+    options = ["-m", job.mode, "-b", job.size, "-q", size, "-d", depth, "-c", job.connections,
+               "-S", span_mib, "-t", seconds, "-r", seed]
+    if job.flush:
+        if job.flush != size:
+            raise Failed(f"{job.name}: the batching client flushes after each batch")
+        options.append("-f")
+    if job.sequential:
+        options.append("-l")
+    out = batch(peer, *options)
+    if job.flush == 1:  # what a caller waits for is both
+        out["p50_us"] += out["flush_p50_us"]
+        out["p99_us"] += out["flush_p99_us"]
+    return out
+
+
+def run_fio(peer, job, seconds, span_mib, seed):
+    kind = {"read": "read", "write": "write", "mixed": "rw"}[job.mode]
+    argv = ["fio", "--name=j", "--ioengine=nbd", f"--uri={peer.uri()}", f"--size={span_mib}m",
+            f"--rw={'' if job.sequential else 'rand'}{kind}", "--rwmixread=70", f"--bs={job.size}",
+            f"--iodepth={job.depth}", f"--numjobs={job.connections}", "--group_reporting",
+            "--time_based", f"--runtime={round(seconds * 1000)}ms", "--norandommap",
+            "--randrepeat=0", f"--randseed={seed + 1}", "--refill_buffers=0",
+            "--output-format=json"]
+    if job.sequential and job.connections > 1:
+        argv.append(f"--offset_increment={span_mib // job.connections}m")
+    if job.flush:
+        argv.append(f"--fsync={job.flush}")
+    found = _client(*argv)["jobs"][0]
+    sides = [found[k] for k in ("read", "write") if found[k]["total_ios"]]
+    if not sides or found["error"]:
+        raise Failed(f"fio did nothing on {peer.label}")
+    most = max(sides, key=lambda s: s["total_ios"])
+    time_us = {k: most["clat_ns"].get("percentile", {}).get(k, 0) / 1e3
+               for k in ("50.000000", "99.000000")}
+    if job.flush == 1:
+        for k in time_us:
+            time_us[k] += found["sync"]["lat_ns"].get("percentile", {}).get(k, 0) / 1e3
+    runtime_s = max(s["runtime"] for s in sides) / 1e3
+    count = sum(s["total_ios"] for s in sides)
+    return {"requests": count, "seconds": runtime_s, "per_s": count / runtime_s,
+            "p50_us": time_us["50.000000"], "p99_us": time_us["99.000000"]}
+
+
+CLIENTS = {"fio": run_fio, "batch": run_batch}
+
+
+def measure(peer, client, job, seconds, span_mib, seed):
+    if job.cold:
+        peer.stop()
+        peer.drop_caches()
+        peer.start()
+    before = peer.cpu_s()
+    out = CLIENTS[client](peer, job, seconds, span_mib, seed)
+    out["cpu_us"] = (peer.cpu_s() - before) * 1e6 / out["requests"]
+    if job.writes() and peer.medium == "disk":
+        settle_s = settle(peer)
+        out["settled_per_s"] = out["requests"] / (out["seconds"] + settle_s)
+    return out
+
+
+def settle(peer):
+    return batch(peer, "-S", 1, "-t", 0, "-e")["seconds"]
+
+
+def fill(peer, mib, offset_mib=0):
+    """Every block written once, with what no server can compress or leave out."""
+    batch(peer, "-m", "write", "-l", "-b", 1 << 20, "-q", 4, "-o", offset_mib, "-S", mib, "-n",
+          mib, "-e")
+
+
+def precondition(peer, span_mib):
+    """As many random writes as there are blocks: the places that a server writes to later have
+    been written before, and what it has lies scattered."""
+    batch(peer, "-m", "write", "-d", 4, "-S", span_mib, "-n", span_mib * 256, "-e")
+
+
+def warm_up(peer, span_mib):
+    """Read what the measured span holds, at random places, so that a cache keeps it."""
+    batch(peer, "-b", 1 << 16, "-q", 16, "-S", span_mib, "-l", "-n", span_mib * 16)
+
+
