@@ -127,6 +127,7 @@ int poolfile_open(const struct poolfile_open *params, struct poolfile *ret_file,
 	struct dev_file_open how = { 0 };
 	struct thin_open open = {
 		.node_cache_bytes = params->cache_bytes,
+		.data_cache_bytes = params->data_cache_bytes,
 		.buffer_bytes = params->buffer_bytes,
 		.event = params->event,
 		.event_user = params->event_user,

@@ -83,6 +83,7 @@ static int pool_open(void *user, struct thin_dev **ret_dev, struct thin_pool **r
 		.path = pool->conf->path,
 		.runtime = pool->all->runtime,
 		.cache_bytes = pool->conf->cache_bytes,
+		.data_cache_bytes = pool->conf->data_cache_bytes,
 		.buffer_bytes = pool->conf->buffer_bytes / 2,
 		.event = pool_event,
 		.event_user = pool,

@@ -31,17 +31,8 @@ static void batches_init(struct thin_pool *pool)
 	}
 }
 
-static void lists_init(struct io *io)
+static void merges_init(struct io *io)
 {
-	for (uint32_t i = 0; i < io->part_count; i++) {
-		io->part[i].next_free = io->part_free;
-		io->part_free = &io->part[i];
-	}
-	for (uint32_t i = 0; i < IO_DEV_IOS; i++) {
-		io->dev_read[i].next_free = io->dev_read_free;
-		io->dev_read_free = &io->dev_read[i];
-	}
-	io->dev_read_free_count = IO_DEV_IOS;
 	for (uint32_t i = 0; i < IO_MERGES; i++) {
 		io->merge[i].buf = io->merge_buf + (uint64_t)i * FMT_BLOCK;
 		io->merge[i].next_free = io->merge_free;
@@ -57,18 +48,18 @@ int io_init(struct thin_pool *pool, uint64_t buffer_bytes)
 	io->batch_count = (uint32_t)(buffer_bytes / BATCH_BYTES);
 	if (io->batch_count < 2)
 		io->batch_count = 2;
-	io->part_count = PARTS;
 	io->batch = calloc(io->batch_count, sizeof(*io->batch));
 	io->batch_buf = memory_map((uint64_t)io->batch_count * BATCH_BYTES);
-	io->part = calloc(io->part_count, sizeof(*io->part));
-	io->dev_read = calloc(IO_DEV_IOS, sizeof(*io->dev_read));
+	io->part = memory_map(PARTS * sizeof(*io->part));
+	io->dev_read = memory_map(IO_DEV_IOS * sizeof(*io->dev_read));
+	io->wait = memory_map(IO_WAITS * sizeof(*io->wait));
 	io->merge = calloc(IO_MERGES, sizeof(*io->merge));
 	io->merge_buf = memory_map(IO_MERGES * FMT_BLOCK);
-	if (!io->batch || !io->batch_buf || !io->part || !io->dev_read || !io->merge ||
+	if (!io->batch || !io->batch_buf || !io->part || !io->dev_read || !io->wait || !io->merge ||
 	    !io->merge_buf)
 		return -ENOMEM;
 	batches_init(pool);
-	lists_init(io);
+	merges_init(io);
 	return 0;
 }
 
@@ -78,11 +69,81 @@ void io_fini(struct thin_pool *pool)
 
 	free(io->batch);
 	memory_unmap(io->batch_buf, (uint64_t)io->batch_count * BATCH_BYTES);
-	free(io->part);
-	free(io->dev_read);
+	memory_unmap(io->part, PARTS * sizeof(*io->part));
+	memory_unmap(io->dev_read, IO_DEV_IOS * sizeof(*io->dev_read));
+	memory_unmap(io->wait, IO_WAITS * sizeof(*io->wait));
 	free(io->merge);
 	memory_unmap(io->merge_buf, IO_MERGES * FMT_BLOCK);
 	memset(io, 0, sizeof(*io));
+}
+
+/* ---- parts of reads ---- */
+
+struct io_part *io_part_take(struct thin_pool *pool, uint32_t reads, uint32_t waits)
+{
+	struct io *io = &pool->io;
+	struct io_part *part = io->part_free;
+
+	if (io->dev_read_count + reads > IO_DEV_IOS || io->wait_count + waits > IO_WAITS)
+		return NULL;
+	if (part)
+		io->part_free = part->next_free;
+	else if (io->part_fresh < PARTS)
+		part = &io->part[io->part_fresh++];
+	else
+		return NULL;
+	part->res = 0;
+	part->failed = part->direct = false;
+	return part;
+}
+
+void io_part_free(struct thin_pool *pool, struct io_part *part)
+{
+	part->next_free = pool->io.part_free;
+	pool->io.part_free = part;
+}
+
+struct io_dev_read *io_dev_read_take(struct thin_pool *pool)
+{
+	struct io *io = &pool->io;
+	struct io_dev_read *dr = io->dev_read_free;
+
+	assert(io->dev_read_count < IO_DEV_IOS);
+	io->dev_read_count++;
+	if (dr)
+		io->dev_read_free = dr->next_free;
+	else
+		dr = &io->dev_read[io->dev_read_fresh++];
+	dr->pool = pool;
+	return dr;
+}
+
+void io_dev_read_free(struct thin_pool *pool, struct io_dev_read *dr)
+{
+	dr->next_free = pool->io.dev_read_free;
+	pool->io.dev_read_free = dr;
+	pool->io.dev_read_count--;
+}
+
+struct io_wait *io_wait_take(struct thin_pool *pool)
+{
+	struct io *io = &pool->io;
+	struct io_wait *w = io->wait_free;
+
+	assert(io->wait_count < IO_WAITS);
+	io->wait_count++;
+	if (w)
+		io->wait_free = w->next;
+	else
+		w = &io->wait[io->wait_fresh++];
+	return w;
+}
+
+void io_wait_free(struct thin_pool *pool, struct io_wait *w)
+{
+	w->next = pool->io.wait_free;
+	pool->io.wait_free = w;
+	pool->io.wait_count--;
 }
 
 /* ---- beginning ---- */

@@ -169,6 +169,7 @@ void map_clear_entry(struct thin_pool *pool, struct volume *vol, struct fmt_entr
 	struct ent ent = ent_get(e);
 
 	if (ent.where & FMT_ENT_MAPPED) {
+		data_cache_drop(&pool->data, ent_pblk(ent).n);
 		space_free_logged(&pool->space, ent_pblk(ent), log_seq);
 		volume_count(pool, vol, -1, 0);
 	}

@@ -255,7 +255,8 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	held.logged = HELD_MIN + 4 * (p->commit_bytes / FMT_BLOCK);
 	held.checkpointed = HELD_MIN + 2ull * p->nodes.count;
 	if (space_init(&p->space, zone_end, log_pages, zone_blocks, &held) ||
-	    journal_init(p, log_pages, params->shadow) || checkpoint_init(p) || io_init(p, buffers))
+	    journal_init(p, log_pages, params->shadow) || checkpoint_init(p) ||
+	    io_init(p, buffers) || data_cache_init(&p->data, params->data_cache_bytes))
 		goto fail;
 	p->block_margin = p->space.block_count / 64 < BLOCK_MARGIN_MAX
 				  ? p->space.block_count / 64 + BLOCK_MARGIN_MIN
@@ -269,6 +270,7 @@ fail:
 
 void pool_free(struct thin_pool *pool)
 {
+	data_cache_fini(&pool->data);
 	io_fini(pool);
 	checkpoint_fini(pool);
 	journal_fini(pool);
@@ -568,6 +570,8 @@ void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_sta
 	ret_stat->volume_count = pool->catalog.volume_count;
 	ret_stat->node_cache_bytes = pool->nodes.pages_bytes;
 	ret_stat->node_dirty_count = pool->nodes.dirty_count;
+	ret_stat->data_cache_bytes = pool->data.bytes;
+	ret_stat->data_cached_bytes = data_cache_used(&pool->data) * FMT_BLOCK;
 	ret_stat->read_only = pool->read_only;
 	ret_stat->low_space = pool->low_space;
 }

@@ -24,6 +24,7 @@
 
 #include "thin/catalog.h"
 #include "thin/checkpoint.h"
+#include "thin/data_cache.h"
 #include "thin/grow.h"
 #include "thin/io.h"
 #include "thin/journal.h"
@@ -53,6 +54,7 @@ struct thin_pool {
 
 	struct space space;
 	struct node_cache nodes;
+	struct data_cache data;
 	struct journal journal;
 	struct catalog catalog;
 	struct reclaim reclaim;

@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reading, block status, and loading the map ahead.
+ * Reading.
  *
- * A read goes leaf by leaf.  Holes are zeroed at once; runs of adjacent blocks become one device
- * read each, straight into the caller's buffer; every block is checked against the crc of the entry
- * that named it.  From looking up to the last completion the part counts as a read in flight, so
- * that a block freed meanwhile is not reused under it.
+ * A read goes leaf by leaf.  Of a leaf's blocks
+ *
+ *	holes		are zeroes at once
+ *	cached ones	are copied at once, or lent (THIN_LEND); if that is all, no I/O is needed
+ *	on their way	into the cache for somebody else: waited for
+ *	all others	are read: runs of adjacent blocks are one device read each, into slots of
+ *			the cache, or into the caller's buffer where there is no cache or no slot
+ *
+ * and every block that comes from the device is checked against the crc of the entry that named it.
+ * From looking up to its completion a device read counts as a read in flight, so that a block freed
+ * meanwhile is not reused under it.  Slots are pinned until the part of the request that waits for
+ * them is over, so that it gets what its entries named, whatever becomes of the blocks meanwhile.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,110 +21,349 @@
 #include "thin/io.h"
 #include "thin/pool.h"
 
-#define STATUS_LEAVES_MAX 1024u /* leaves described by one status request: 1 GiB */
-#define CACHE_LEAVES_MAX  64u
+#define FOUND_HOLE UINT32_MAX
+#define FOUND_MISS 0u
+
+/* What there is of the blocks of one leaf. */
+struct found {
+	uint32_t slot[IO_PART_BLOCKS]; /* of the cache, or one of the above */
+	uint32_t hits, filling, misses, runs;
+};
+
+/* ---- the end of a part ---- */
+
+static void add_iov(struct thin_req *req, void *at)
+{
+	struct iovec *last = req->iov_count ? &req->iov[req->iov_count - 1] : NULL;
+
+	if (last && (uint8_t *)last->iov_base + last->iov_len == at)
+		last->iov_len += FMT_BLOCK;
+	else
+		req->iov[req->iov_count++] = (struct iovec){ at, FMT_BLOCK };
+}
+
+static void damaged(struct req_state *rs, uint64_t vblk)
+{
+	rs->req->bad_offset = vblk * FMT_BLOCK;
+	pool_damage(rs->pool, "volume \"%s\": offset %llu: checksum differs",
+		    rs->req->vol->volume->name, (unsigned long long)rs->req->bad_offset);
+}
+
+/* Hand over what came by way of the cache. */
+static void deliver(struct io_part *part)
+{
+	struct req_state *rs = part->rs;
+	struct data_cache *dc = &rs->pool->data;
+	bool lend = rs->lends && !part->res;
+
+	for (uint32_t i = 0; i < part->count; i++) {
+		uint8_t *buf = part->buf + (uint64_t)i * FMT_BLOCK;
+		uint32_t slot = part->slot[i];
+
+		if (lend)
+			add_iov(rs->req, slot ? data_cache_page(dc, slot) : buf);
+		if (!slot || lend)
+			continue;
+		if (!part->res)
+			memcpy(buf, data_cache_page(dc, slot), FMT_BLOCK);
+		data_cache_unpin(dc, slot);
+	}
+}
 
 static void part_over(struct io_part *part)
 {
 	struct thin_pool *pool = part->rs->pool;
 
-	space_read_end(&pool->space, &part->read);
+	for (uint32_t i = 0; i < part->count && !part->failed; i++)
+		if (part->slot[i] && data_cache_state(&pool->data, part->slot[i]) == DATA_BAD) {
+			part->res = -EIO;
+			damaged(part->rs, part->vblk + i);
+		}
+	deliver(part);
 	io_part_over(part->rs, part->res);
-	part->next_free = pool->io.part_free;
-	pool->io.part_free = part;
+	io_part_free(pool, part);
 	pool_wake_stalled(pool);
 }
 
-static void check_blocks(struct io_part *part, const struct io_dev_read *dr)
+static void part_step(struct io_part *part)
 {
-	struct req_state *rs = part->rs;
-	const uint8_t *data = dr->iov.iov_base;
-
-	for (uint32_t i = 0; i < dr->count; i++) {
-		uint64_t offset = (part->vblk + dr->first + i) * FMT_BLOCK;
-
-		if (pool_crc(data + (uint64_t)i * FMT_BLOCK, FMT_BLOCK) == part->crc[dr->first + i])
-			continue;
-		part->res = -EIO;
-		rs->req->bad_offset = offset;
-		pool_damage(rs->pool, "volume \"%s\": offset %llu: checksum differs",
-			    rs->req->vol->volume->name, (unsigned long long)offset);
-	}
-}
-
-static void read_done(struct dev_io *io)
-{
-	struct io_dev_read *dr = io->user;
-	struct io_part *part = dr->part;
-	struct thin_pool *pool = part->rs->pool;
-
-	if (io->res)
-		part->res = io->res;
-	else
-		check_blocks(part, dr);
-	pool->stat.data_read_bytes += io->len;
-	dr->next_free = pool->io.dev_read_free;
-	pool->io.dev_read_free = dr;
-	pool->io.dev_read_free_count++;
 	if (--part->pending == 0)
 		part_over(part);
 }
 
-/* Length of the run of adjacent blocks, or of holes, that begins at entry `i`. */
-static uint32_t run_length(const struct node *leaf, unsigned i, uint32_t max, bool *ret_mapped,
-			   struct pblk *ret_at)
+/* ---- device reads ---- */
+
+static void check_direct(struct io_part *part, const struct io_dev_read *dr)
 {
-	struct ent e = ent_get(&leaf->page->entry[i]);
-	bool mapped = e.where & FMT_ENT_MAPPED;
-	uint32_t n = 1;
+	const uint8_t *data = part->buf + (uint64_t)dr->first * FMT_BLOCK;
 
-	*ret_mapped = mapped;
-	if (mapped)
-		*ret_at = ent_pblk(e);
-	for (; n < max; n++) {
-		struct ent next = ent_get(&leaf->page->entry[i + n]);
-
-		if (mapped != !!(next.where & FMT_ENT_MAPPED) ||
-		    (mapped && ent_pblk(next).n != ret_at->n + n))
-			break;
-	}
-	return n;
+	for (uint32_t i = dr->first; i < dr->first + dr->count; i++, data += FMT_BLOCK)
+		if (pool_crc(data, FMT_BLOCK) != part->crc[i]) {
+			part->res = -EIO;
+			damaged(part->rs, part->vblk + i);
+		}
 }
 
-static uint32_t count_runs(const struct node *leaf, unsigned first, uint32_t count)
+static void read_over(struct io_dev_read *dr)
 {
-	uint32_t runs = 0, n;
-	struct pblk at;
-	bool mapped;
+	struct thin_pool *pool = dr->pool;
 
-	for (uint32_t i = 0; i < count; i += n) {
-		n = run_length(leaf, first + i, count - i, &mapped, &at);
-		runs += mapped;
-	}
-	return runs;
+	space_read_end(&pool->space, &dr->read);
+	pool->stat.data_read_bytes += dr->io.len;
+	io_dev_read_free(pool, dr);
 }
 
-static void start_run(struct io_part *part, uint32_t first, uint32_t count, struct pblk at,
-		      uint8_t *buf)
+static void direct_done(struct dev_io *io)
 {
-	struct thin_pool *pool = part->rs->pool;
-	struct io_dev_read *dr = pool->io.dev_read_free;
+	struct io_dev_read *dr = io->user;
+	struct io_part *part = dr->part;
 
-	pool->io.dev_read_free = dr->next_free;
-	pool->io.dev_read_free_count--;
+	if (io->res) {
+		part->res = io->res;
+		part->failed = true;
+	} else {
+		check_direct(part, dr);
+	}
+	read_over(dr);
+	part_step(part);
+}
+
+static void fill_done(struct dev_io *io)
+{
+	struct io_dev_read *dr = io->user;
+	struct thin_pool *pool = dr->pool;
+	struct data_cache *dc = &pool->data;
+	struct io_wait *w = dr->waiters;
+
+	for (uint32_t i = 0; i < dr->count; i++) {
+		uint32_t slot = dr->slot[i];
+
+		if (!io->res &&
+		    pool_crc(data_cache_page(dc, slot), FMT_BLOCK) == dc->slot[slot].key.crc)
+			data_cache_filled(dc, slot);
+		else
+			data_cache_spoilt(dc, slot);
+	}
+	read_over(dr);
+	while (w) {
+		struct io_wait *next = w->next;
+
+		if (io->res) {
+			w->part->res = io->res;
+			w->part->failed = true;
+		}
+		part_step(w->part);
+		io_wait_free(pool, w);
+		w = next;
+	}
+	pool_wake_stalled(pool);
+}
+
+static void start(struct io_dev_read *dr, struct pblk at, int iov_count,
+		  void (*done)(struct dev_io *io))
+{
+	struct thin_pool *pool = dr->pool;
+
+	dr->io = (struct dev_io){ .op = DEV_READ,
+				  .offset = at.n * FMT_BLOCK,
+				  .len = (uint64_t)dr->count * FMT_BLOCK,
+				  .iov = dr->iov,
+				  .iov_count = iov_count,
+				  .done = done,
+				  .user = dr };
+	space_read_begin(&pool->space, &dr->read);
+	pool_submit_io(pool, &dr->io);
+}
+
+static void start_direct(struct io_part *part, uint32_t first, uint32_t count, struct pblk at)
+{
+	struct io_dev_read *dr = io_dev_read_take(part->rs->pool);
+
 	dr->part = part;
 	dr->first = first;
 	dr->count = count;
-	dr->iov = (struct iovec){ buf, (uint64_t)count * FMT_BLOCK };
-	dr->io = (struct dev_io){ .op = DEV_READ,
-				  .offset = at.n * FMT_BLOCK,
-				  .len = dr->iov.iov_len,
-				  .iov = &dr->iov,
-				  .iov_count = 1,
-				  .done = read_done,
-				  .user = dr };
+	dr->iov[0] = (struct iovec){ part->buf + (uint64_t)first * FMT_BLOCK,
+				     (uint64_t)count * FMT_BLOCK };
 	part->pending++;
-	pool_submit_io(pool, &dr->io);
+	start(dr, at, 1, direct_done);
+}
+
+/* The part gives `i`th block's slot a pin and waits for its read, if it does not yet. */
+static void wait_for(struct io_part *part, uint32_t i, uint32_t slot)
+{
+	struct thin_pool *pool = part->rs->pool;
+	struct io_dev_read *dr = &pool->io.dev_read[pool->data.slot[slot].fill];
+	struct io_wait *w;
+
+	data_cache_pin(&pool->data, slot);
+	part->slot[i] = slot;
+	if (dr->waiters && dr->waiters->part == part)
+		return;
+	w = io_wait_take(pool);
+	w->part = part;
+	w->next = dr->waiters;
+	dr->waiters = w;
+	part->pending++;
+}
+
+uint32_t read_fill(struct thin_pool *pool, const struct fmt_entry *e, uint32_t count,
+		   struct io_dev_read **ret_dr)
+{
+	struct data_cache *dc = &pool->data;
+	struct io_dev_read *dr = io_dev_read_take(pool);
+	int pieces = 0;
+
+	dr->part = NULL;
+	dr->waiters = NULL;
+	dr->count = 0;
+	for (uint32_t i = 0; i < count && i < IO_FILL_BLOCKS; i++) {
+		struct ent ent = ent_get(&e[i]);
+		uint32_t slot = data_cache_take(dc);
+		struct iovec *last = pieces ? &dr->iov[pieces - 1] : NULL;
+		uint8_t *page;
+
+		if (!slot)
+			break;
+		data_cache_announce(dc, slot, ent_key(ent), (uint32_t)(dr - pool->io.dev_read));
+		page = data_cache_page(dc, slot);
+		if (last && (uint8_t *)last->iov_base + last->iov_len == page)
+			last->iov_len += FMT_BLOCK;
+		else
+			dr->iov[pieces++] = (struct iovec){ page, FMT_BLOCK };
+		dr->slot[dr->count++] = slot;
+	}
+	if (!dr->count) {
+		io_dev_read_free(pool, dr);
+		return 0;
+	}
+	start(dr, ent_pblk(ent_get(e)), pieces, fill_done);
+	*ret_dr = dr;
+	return dr->count;
+}
+
+/* Read blocks `first` to `first + count` of the part, which are adjacent, into slots while there
+ * are any. */
+static void start_run(struct io_part *part, const struct fmt_entry *e, uint32_t first,
+		      uint32_t count)
+{
+	struct thin_pool *pool = part->rs->pool;
+	struct io_dev_read *dr;
+
+	while (count && !part->direct) {
+		uint32_t n = read_fill(pool, e, count, &dr);
+
+		for (uint32_t i = 0; i < n; i++)
+			wait_for(part, first + i, dr->slot[i]);
+		part->direct = n == 0;
+		first += n;
+		count -= n;
+		e += n;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		part->crc[first + i] = ent_get(&e[i]).crc;
+	if (count)
+		start_direct(part, first, count, ent_pblk(ent_get(e)));
+}
+
+/* ---- one leaf ---- */
+
+/* Block `i` belongs to the same device read as the one in front of it. */
+static bool continues(const struct thin_pool *pool, const struct found *f,
+		      const struct fmt_entry *e, uint32_t i, uint32_t length)
+{
+	return i && f->slot[i - 1] == FOUND_MISS &&
+	       ent_pblk(ent_get(&e[i])).n == ent_pblk(ent_get(&e[i - 1])).n + 1 &&
+	       (length < IO_FILL_BLOCKS || !data_cache_on(&pool->data));
+}
+
+static void look_up(struct thin_pool *pool, const struct fmt_entry *e, uint32_t count,
+		    struct found *f)
+{
+	struct data_cache *dc = &pool->data;
+	uint32_t length = 0;
+
+	f->hits = f->filling = f->misses = f->runs = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		struct ent ent = ent_get(&e[i]);
+
+		if (!(ent.where & FMT_ENT_MAPPED)) {
+			f->slot[i] = FOUND_HOLE;
+			continue;
+		}
+		f->slot[i] = data_cache_find(dc, ent_key(ent));
+		if (f->slot[i]) {
+			bool filling = data_cache_state(dc, f->slot[i]) == DATA_FILLING;
+
+			f->filling += filling;
+			f->hits += !filling;
+			continue;
+		}
+		f->misses++;
+		length = continues(pool, f, e, i, length) ? length + 1 : 1;
+		f->runs += length == 1;
+	}
+}
+
+static void count_found(struct thin_pool *pool, const struct found *f, uint32_t count)
+{
+	pool->stat.cache_hits += f->hits + f->filling;
+	pool->stat.cache_misses += f->misses;
+	for (uint32_t i = 0; i < count && (f->hits || f->filling); i++)
+		if (f->slot[i] != FOUND_HOLE && f->slot[i] != FOUND_MISS)
+			data_cache_hit(&pool->data, f->slot[i]);
+}
+
+/* All is there.  Lending pins the slots until thin_read_return(). */
+static void take_hits(struct req_state *rs, const struct found *f, uint32_t count, uint8_t *buf)
+{
+	struct data_cache *dc = &rs->pool->data;
+
+	for (uint32_t i = 0; i < count; i++, buf += FMT_BLOCK) {
+		uint32_t slot = f->slot[i];
+
+		if (slot == FOUND_HOLE)
+			memset(buf, 0, FMT_BLOCK);
+		else if (!rs->lends)
+			memcpy(buf, data_cache_page(dc, slot), FMT_BLOCK);
+		if (!rs->lends)
+			continue;
+		if (slot != FOUND_HOLE)
+			data_cache_pin(dc, slot);
+		add_iov(rs->req, slot == FOUND_HOLE ? buf : data_cache_page(dc, slot));
+	}
+}
+
+static void start_part(struct io_part *part, const struct found *f, const struct fmt_entry *e)
+{
+	struct req_state *rs = part->rs;
+	struct data_cache *dc = &rs->pool->data;
+	uint32_t n;
+
+	for (uint32_t i = 0; i < part->count; i++) {
+		uint8_t *buf = part->buf + (uint64_t)i * FMT_BLOCK;
+		uint32_t slot = f->slot[i];
+
+		part->slot[i] = 0;
+		if (slot == FOUND_HOLE) {
+			memset(buf, 0, FMT_BLOCK);
+		} else if (slot && data_cache_state(dc, slot) == DATA_FILLING) {
+			wait_for(part, i, slot);
+		} else if (slot && rs->lends) {
+			data_cache_pin(dc, slot);
+			part->slot[i] = slot;
+		} else if (slot) {
+			memcpy(buf, data_cache_page(dc, slot), FMT_BLOCK);
+		}
+	}
+	/* only now: taking slots evicts */
+	for (uint32_t i = 0; i < part->count; i += n) {
+		for (n = 1; i + n < part->count && f->slot[i] == FOUND_MISS &&
+			    f->slot[i + n] == FOUND_MISS && continues(rs->pool, f, e, i + n, n);
+		     n++)
+			;
+		if (f->slot[i] == FOUND_MISS)
+			start_run(part, e + i, i, n);
+	}
 }
 
 /* Read `count` blocks that `leaf` covers, from rs->pos on.  False: no resources, stalled. */
@@ -125,37 +372,32 @@ static bool read_leaf(struct req_state *rs, const struct node *leaf, uint32_t co
 	struct thin_pool *pool = rs->pool;
 	uint64_t v = rs->pos / FMT_BLOCK;
 	uint8_t *buf = (uint8_t *)rs->req->buf + (rs->pos - rs->req->offset);
-	unsigned first = (unsigned)(v % FMT_NODE_ENTRIES);
-	uint32_t runs = count_runs(leaf, first, count), n;
-	struct io_part *part = pool->io.part_free;
+	const struct fmt_entry *e = &leaf->page->entry[v % FMT_NODE_ENTRIES];
+	struct io_part *part;
+	struct found f;
 
-	if (runs && (!part || pool->io.dev_read_free_count < runs)) {
+	look_up(pool, e, count, &f);
+	rs->lends = rs->lends && data_cache_may_pin(&pool->data, count);
+	if (!f.misses && !f.filling) {
+		count_found(pool, &f, count);
+		take_hits(rs, &f, count, buf);
+		return true;
+	}
+	/* one more read where the slots run out in the middle of a run */
+	part = io_part_take(pool, f.runs + 1, f.runs + f.filling);
+	if (!part) {
 		pool_stall(pool, &rs->task);
 		return false;
 	}
-	if (!runs) {
-		memset(buf, 0, (uint64_t)count * FMT_BLOCK);
-		return true;
-	}
-	pool->io.part_free = part->next_free;
+	count_found(pool, &f, count);
 	part->rs = rs;
 	part->vblk = v;
-	part->res = 0;
-	part->pending = 0;
+	part->count = count;
+	part->buf = buf;
+	part->pending = 1; /* this function */
 	rs->pending++;
-	space_read_begin(&pool->space, &part->read);
-	for (uint32_t i = 0; i < count; i += n) {
-		bool mapped;
-		struct pblk at;
-
-		n = run_length(leaf, first + i, count - i, &mapped, &at);
-		for (uint32_t k = i; mapped && k < i + n; k++)
-			part->crc[k] = ent_get(&leaf->page->entry[first + k]).crc;
-		if (mapped)
-			start_run(part, i, n, at, buf + (uint64_t)i * FMT_BLOCK);
-		else
-			memset(buf + (uint64_t)i * FMT_BLOCK, 0, (uint64_t)n * FMT_BLOCK);
-	}
+	start_part(part, &f, e);
+	part_step(part);
 	return true;
 }
 
@@ -167,13 +409,42 @@ static uint64_t blocks_to(const struct req_state *rs, uint64_t limit)
 	return last - rs->pos / FMT_BLOCK;
 }
 
+/* Only what lies under one leaf is lent: so the pieces are found in their order. */
+static bool may_lend(const struct req_state *rs)
+{
+	const struct thin_req *req = rs->req;
+
+	return req->flags & THIN_LEND && data_cache_on(&rs->pool->data) && req->len &&
+	       req->iov_max >= req->len / FMT_BLOCK &&
+	       rs->first.n / FMT_NODE_ENTRIES == (rs->last.n - 1) / FMT_NODE_ENTRIES;
+}
+
+void thin_read_return(struct thin_pool *pool, struct thin_req *req)
+{
+	for (uint32_t i = 0; i < req->iov_count; i++) {
+		const uint8_t *at = req->iov[i].iov_base;
+
+		for (size_t done = 0; done < req->iov[i].iov_len; done += FMT_BLOCK) {
+			uint32_t slot = data_cache_slot_at(&pool->data, at + done);
+
+			if (slot)
+				data_cache_unpin(&pool->data, slot);
+		}
+	}
+	req->iov_count = 0;
+}
+
 void read_step(struct thin_pool *pool, struct task *task)
 {
 	struct req_state *rs = TASK_OF(task, struct req_state, task);
-	const struct thin_req *req = rs->req;
+	struct thin_req *req = rs->req;
 	struct tree *tree = &req->vol->volume->tree;
 	int r = io_begin(rs);
 
+	if (rs->pos == req->offset) {
+		req->iov_count = 0;
+		rs->lends = may_lend(rs);
+	}
 	while (!r && rs->pos < req->offset + req->len) {
 		struct vblk v = { rs->pos / FMT_BLOCK }, next;
 		struct node *leaf;
@@ -202,100 +473,4 @@ void read_step(struct thin_pool *pool, struct task *task)
 	if (r && !rs->res)
 		rs->res = r;
 	io_issued(rs);
-}
-
-void cache_step(struct thin_pool *pool, struct task *task)
-{
-	struct req_state *rs = TASK_OF(task, struct req_state, task);
-	int r = io_begin(rs);
-
-	for (unsigned i = 0; !r && i < CACHE_LEAVES_MAX && rs->pos / FMT_BLOCK < rs->last.n; i++) {
-		struct vblk v = { rs->pos / FMT_BLOCK }, next;
-		struct node *leaf;
-
-		next.n = (v.n | (FMT_NODE_ENTRIES - 1)) + 1;
-		r = map_leaf(pool, &rs->req->vol->volume->tree, v, task, &leaf, &next);
-		if (r == -EAGAIN)
-			return;
-		r = 0; /* advice: damage is found by those who read */
-		rs->pos = next.n < rs->last.n ? next.n * FMT_BLOCK : rs->last.n * FMT_BLOCK;
-	}
-	if (r == -EAGAIN)
-		return;
-	io_finish(rs, r);
-}
-
-/* ---- status ---- */
-
-static uint32_t entry_flags(struct ent e)
-{
-	if (e.where & FMT_ENT_MAPPED)
-		return 0;
-	if (e.where & FMT_ENT_RESERVED)
-		return THIN_EXTENT_ZERO;
-	return THIN_EXTENT_HOLE | THIN_EXTENT_ZERO;
-}
-
-/* False: no room for another extent. */
-static bool add_extent(struct thin_req *req, uint64_t len, uint32_t flags)
-{
-	struct thin_extent *last = req->extents + req->extent_count - 1;
-
-	if (req->extent_count && last->flags == flags) {
-		last->len_bytes += len;
-		return true;
-	}
-	if (req->extent_count == req->extent_max)
-		return false;
-	req->extents[req->extent_count++] = (struct thin_extent){ len, flags };
-	return true;
-}
-
-/* Describe up to the end of the leaf; false: the extents are full. */
-static bool describe_leaf(struct req_state *rs, const struct node *leaf)
-{
-	uint64_t end = (rs->pos / FMT_BLOCK | (FMT_NODE_ENTRIES - 1)) + 1;
-
-	for (; rs->pos / FMT_BLOCK < end && rs->pos / FMT_BLOCK < rs->last.n;
-	     rs->pos += FMT_BLOCK) {
-		unsigned i = (unsigned)(rs->pos / FMT_BLOCK % FMT_NODE_ENTRIES);
-
-		if (!add_extent(rs->req, FMT_BLOCK, entry_flags(ent_get(&leaf->page->entry[i]))))
-			return false;
-	}
-	return true;
-}
-
-void status_step(struct thin_pool *pool, struct task *task)
-{
-	struct req_state *rs = TASK_OF(task, struct req_state, task);
-	struct thin_req *req = rs->req;
-	int r = io_begin(rs);
-
-	if (!r && !rs->stage) {
-		rs->pos = rs->first.n * FMT_BLOCK;
-		req->extent_count = 0;
-	}
-	while (!r && rs->pos / FMT_BLOCK < rs->last.n && rs->stage < STATUS_LEAVES_MAX) {
-		struct vblk v = { rs->pos / FMT_BLOCK }, next;
-		struct node *leaf;
-
-		r = map_leaf(pool, &req->vol->volume->tree, v, task, &leaf, &next);
-		if (r == -EAGAIN)
-			return;
-		rs->stage++;
-		if (r == 0 && !describe_leaf(rs, leaf))
-			break;
-		if (r == -ENOENT) {
-			uint64_t len = blocks_to(rs, next.n) * FMT_BLOCK;
-
-			r = 0;
-			if (!add_extent(req, len, THIN_EXTENT_HOLE | THIN_EXTENT_ZERO))
-				break;
-			rs->pos += len;
-		}
-	}
-	if (r == -EAGAIN)
-		return;
-	io_finish(rs, r == -EUCLEAN ? -EIO : r);
 }

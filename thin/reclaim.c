@@ -92,6 +92,7 @@ struct path {
 static void give_back_block(struct thin_pool *pool, struct volume *owner, struct ent e)
 {
 	if (e.where & FMT_ENT_MAPPED) {
+		data_cache_drop(&pool->data, ent_pblk(e).n);
 		space_free_at_checkpoint(&pool->space, ent_pblk(e), pool->checkpoint + 1);
 		if (owner) {
 			volume_count(pool, owner, -1, 0);

@@ -66,6 +66,7 @@ enum thin_event_kind {
 
 struct thin_open {
 	uint64_t node_cache_bytes;     /* memory for map nodes; 0: 64 MiB */
+	uint64_t data_cache_bytes;     /* memory for blocks read and written lately; 0: none */
 	uint64_t buffer_bytes;	       /* memory for data in flight; 0: 32 MiB */
 	uint64_t checkpoint_log_bytes; /* checkpoint at this much log; 0: half the ring */
 	uint64_t commit_bytes;	       /* commit by itself at this much new data; 0: 64 MiB */
@@ -125,11 +126,14 @@ struct thin_pool_stat {
 	uint64_t log_used_bytes;
 	uint64_t volume_count;
 	uint64_t node_cache_bytes, node_dirty_count;
+	uint64_t data_cache_bytes; /* its limit; 0: there is none */
+	uint64_t data_cached_bytes;
 	bool read_only, low_space;
 	/* counters since open */
 	uint64_t commits, checkpoints, flushes, checkpoint_bytes, log_bytes;
 	uint64_t data_written_bytes, data_read_bytes, checksum_errors, enospc_errors, punched_bytes;
 	uint64_t replayed_records, skipped_records;
+	uint64_t cache_hits, cache_misses; /* blocks that reads found in the data cache, or not */
 };
 void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_stat);
 
@@ -190,6 +194,8 @@ enum thin_op {
 	(1u << 1)	    /* THIN_ZERO: stays provisioned, a later write cannot fail for space */
 #define THIN_FAST (1u << 2) /* THIN_ZERO: -ENOTSUP unless it needs no data written */
 
+#define THIN_LEND (1u << 3) /* THIN_READ: the answer may lie in the engine's memory, see `iov` */
+
 #define THIN_EXTENT_HOLE (1u << 0) /* not provisioned: writing allocates */
 #define THIN_EXTENT_ZERO (1u << 1) /* reads as zeroes */
 
@@ -209,6 +215,13 @@ struct thin_req {
 	struct thin_vol *vol; /* data ops */
 	uint64_t offset, len; /* bytes; within the volume (the caller checks; -EINVAL if not) */
 	void *buf;
+	/*
+	 * THIN_READ with THIN_LEND: room for a piece a block.  When answered with iov_count not 0,
+	 * the data are these pieces, in `buf` or in the engine's cache, each a multiple of 4096
+	 * long; they stay as they are until thin_read_return().  With 0 they are all in `buf`.
+	 */
+	struct iovec *iov;
+	uint32_t iov_max, iov_count;
 	struct thin_extent *extents; /* THIN_STATUS */
 	uint32_t extent_max;	     /* capacity, at least 1 */
 	uint32_t extent_count;	     /* result; fewer bytes than `len` may be described */
@@ -232,6 +245,9 @@ struct thin_req {
  * -EROFS (pool or handle read-only); -EIO for a checksum mismatch or a failing device.
  */
 void thin_submit(struct thin_pool *pool, struct thin_req *req);
+
+/* Give back what was lent, before the pool is closed. */
+void thin_read_return(struct thin_pool *pool, struct thin_req *req);
 
 /* ---- offline verification ---- */
 

@@ -10,6 +10,11 @@
  * the L1 cache; a whole block that lies aligned in the caller's buffer is not copied at all.
  * All-zero blocks become holes.
  *
+ * With a data cache, blocks of small requests are copied into a slot of it, are written from there
+ * and become visible there when they are published: the copy that the batch would need (or the
+ * caller's client makes) is the one that the cache wants.  Large requests are streams: they are not
+ * worth a copy, and pass it by.
+ *
  * Why this is safe: nothing is recorded or published before its data is written; the old block
  * stays untouched until the flush that covers the record; a crash in between leaves either the old
  * content or, if the record's page and the data both arrived, the new one.
@@ -19,6 +24,8 @@
 
 #include "thin/io.h"
 #include "thin/pool.h"
+
+#define CACHED_WRITE_MAX (64u << 10) /* a request of more bytes passes the cache by */
 
 static void publish_step(struct thin_pool *pool, struct task *task);
 
@@ -53,6 +60,25 @@ static bool all_zero(const uint8_t *p)
 	return head == 0 && memcmp(p, p + 8, FMT_BLOCK - 8) == 0;
 }
 
+/* Where the block is written from. */
+static const uint8_t *stage(struct io_batch *b, struct io_batch_block *bb, const uint8_t *src,
+			    bool keep)
+{
+	struct data_cache *dc = &b->pool->data;
+	uint8_t *copy;
+
+	if (data_cache_on(dc) && bb->rs->req->len <= CACHED_WRITE_MAX)
+		bb->slot = data_cache_take(dc);
+	if (bb->slot)
+		copy = data_cache_page(dc, bb->slot);
+	else if (keep && (uintptr_t)src % FMT_BLOCK == 0)
+		return src;
+	else
+		copy = b->buf + (uint64_t)b->buf_used++ * FMT_BLOCK;
+	memcpy(copy, src, FMT_BLOCK);
+	return copy;
+}
+
 /* `keep`: the bytes stay as they are until the request is answered. */
 static void append(struct io_batch *b, struct req_state *rs, uint64_t v, const uint8_t *src,
 		   bool keep)
@@ -63,12 +89,7 @@ static void append(struct io_batch *b, struct req_state *rs, uint64_t v, const u
 	rs->pending++;
 	if (bb->hole)
 		return;
-	if (!keep || (uintptr_t)src % FMT_BLOCK) {
-		uint8_t *copy = b->buf + (uint64_t)b->buf_used++ * FMT_BLOCK;
-
-		memcpy(copy, src, FMT_BLOCK);
-		src = copy;
-	}
+	src = stage(b, bb, src, keep);
 	bb->crc = pool_crc(src, FMT_BLOCK);
 	b->iov[b->data_count++] = (struct iovec){ (void *)(uintptr_t)src, FMT_BLOCK };
 	rs->pool->admitted_blocks++;
@@ -152,10 +173,17 @@ static void merge_read_done(struct dev_io *dio)
 	pool_wake_task(rs->pool, &rs->task);
 }
 
+/* From the cache, or start reading it. */
 static void merge_read(struct io_merge *m, struct ent e)
 {
 	struct thin_pool *pool = m->rs->pool;
+	uint32_t slot = data_cache_find(&pool->data, ent_key(e));
 
+	m->ready = slot && data_cache_state(&pool->data, slot) != DATA_FILLING;
+	if (m->ready) {
+		memcpy(m->buf, data_cache_page(&pool->data, slot), FMT_BLOCK);
+		return;
+	}
 	m->crc = e.crc;
 	m->iov = (struct iovec){ m->buf, FMT_BLOCK };
 	m->io = (struct dev_io){ .op = DEV_READ,
@@ -376,12 +404,19 @@ static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, str
 	struct volume *vol = bb->rs->req->vol->volume;
 	struct fmt_entry *slot = &leaf->page->entry[bb->vblk % FMT_NODE_ENTRIES];
 	uint64_t seq = journal_block(pool, type, vol->id, (struct vblk){ bb->vblk }, e);
+	struct data_rank rank = { 0 };
+	struct ent old = ent_get(slot);
 
+	if (bb->slot && old.where & FMT_ENT_MAPPED)
+		rank = data_cache_drop(&pool->data, ent_pblk(old).n);
 	map_clear_entry(pool, vol, slot, seq);
 	if (!(e.where & FMT_ENT_MAPPED))
 		return;
 	space_publish(&pool->space, bb->at);
 	*slot = ent_put(e);
+	if (bb->slot)
+		data_cache_publish(&pool->data, bb->slot, ent_key(e), rank);
+	bb->slot = 0;
 	volume_count(pool, vol, 1, 0);
 	pool->journal.bytes_unflushed += FMT_BLOCK;
 }
@@ -437,6 +472,8 @@ static int publish_block(struct thin_pool *pool, struct io_batch *b, struct io_b
 		return r;
 	if (r && !bb->hole)
 		space_free_unpublished(&pool->space, bb->at);
+	if (bb->slot) /* it failed */
+		data_cache_unpin(&pool->data, bb->slot);
 	io_part_over(bb->rs, r == -EUCLEAN ? -EIO : r);
 	return 0;
 }

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "thin/pool.h"
+
 #define BLK	     4096u
 #define SETTLE_TURNS 20000u
 #define WINDOW_CELLS 12u /* the largest window */
@@ -126,11 +128,29 @@ int world_dump(struct thin_pool *pool, struct dev_sim *sim, struct dump *ret_dum
 	return r;
 }
 
+/* What the data cache would answer is allocated. */
+static bool cached_is_allocated(struct thin_pool *pool, char *text, unsigned len)
+{
+	for (uint32_t slot = 1; slot <= pool->data.fresh; slot++) {
+		struct pblk at = { pool->data.slot[slot].key.pblk };
+
+		if (data_cache_state(&pool->data, slot) < DATA_FILLING ||
+		    (space_valid(&pool->space, at) && space_is_allocated(&pool->space, at)))
+			continue;
+		snprintf(text, len, "block %llu is free and in the data cache",
+			 (unsigned long long)at.n);
+		return false;
+	}
+	return true;
+}
+
 bool world_account(struct thin_pool *pool, const struct dump *d, char *text, unsigned len)
 {
 	struct thin_pool_stat st;
 	uint64_t mapped = 0, sum;
 
+	if (!cached_is_allocated(pool, text, len))
+		return false;
 	thin_pool_stat(pool, &st);
 	for (unsigned i = 0; i < d->count; i++)
 		mapped += d->vols[i].mapped;

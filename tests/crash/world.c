@@ -74,9 +74,10 @@ static void world_open(struct world *w)
 static void world_create(struct world *w)
 {
 	static const uint64_t caches[] = { 320u << 10, 512u << 10, 2u << 20 };
+	static const uint64_t data_caches[] = { 0, 1, 1u << 20 };
 	static const uint64_t commits[] = { 16u << 10, 256u << 10, 64u << 20 };
 	bool scripted = w->spec->kind == WORLD_SCRIPTED || w->spec->kind == WORLD_DAMAGE;
-	uint64_t blocks = 256, pages = 16;
+	uint64_t blocks = 256, pages = 16, mix = w->spec->seed;
 	struct thin_create create = { .time_s = 1, .tiny = true };
 	struct thin_pool_stat st;
 	struct err err = { 0 };
@@ -88,6 +89,10 @@ static void world_create(struct world *w)
 	}
 	w->open.node_cache_bytes = caches[rng_below(&w->rng, 3)];
 	w->open.buffer_bytes = 256u << 10;
+	/* without a data cache, with one that is always too small, with one that holds a lot */
+	for (unsigned i = 0; i < w->spec->script_len; i++)
+		mix += (uint64_t)w->spec->script[i]->name[0] << 8 * i;
+	w->open.data_cache_bytes = data_caches[rng_mix(mix) % 3];
 	w->open.commit_bytes = commits[rng_below(&w->rng, 3)];
 	w->may_fill = !scripted;
 	w->sim = dev_sim_new(blocks * BLK, rng_next(&w->rng));

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Block status, and loading the map ahead: what needs the map of a range and no data. */
+#include <errno.h>
+
+#include "thin/io.h"
+#include "thin/pool.h"
+
+#define STATUS_LEAVES_MAX 1024u /* leaves described by one status request: 1 GiB */
+#define CACHE_LEAVES_MAX  64u
+
+void cache_step(struct thin_pool *pool, struct task *task)
+{
+	struct req_state *rs = TASK_OF(task, struct req_state, task);
+	int r = io_begin(rs);
+
+	for (unsigned i = 0; !r && i < CACHE_LEAVES_MAX && rs->pos / FMT_BLOCK < rs->last.n; i++) {
+		struct vblk v = { rs->pos / FMT_BLOCK }, next;
+		struct node *leaf;
+
+		next.n = (v.n | (FMT_NODE_ENTRIES - 1)) + 1;
+		r = map_leaf(pool, &rs->req->vol->volume->tree, v, task, &leaf, &next);
+		if (r == -EAGAIN)
+			return;
+		r = 0; /* advice: damage is found by those who read */
+		rs->pos = next.n < rs->last.n ? next.n * FMT_BLOCK : rs->last.n * FMT_BLOCK;
+	}
+	if (r == -EAGAIN)
+		return;
+	io_finish(rs, r);
+}
+
+/* ---- status ---- */
+
+static uint32_t entry_flags(struct ent e)
+{
+	if (e.where & FMT_ENT_MAPPED)
+		return 0;
+	if (e.where & FMT_ENT_RESERVED)
+		return THIN_EXTENT_ZERO;
+	return THIN_EXTENT_HOLE | THIN_EXTENT_ZERO;
+}
+
+/* False: no room for another extent. */
+static bool add_extent(struct thin_req *req, uint64_t len, uint32_t flags)
+{
+	struct thin_extent *last = req->extents + req->extent_count - 1;
+
+	if (req->extent_count && last->flags == flags) {
+		last->len_bytes += len;
+		return true;
+	}
+	if (req->extent_count == req->extent_max)
+		return false;
+	req->extents[req->extent_count++] = (struct thin_extent){ len, flags };
+	return true;
+}
+
+/* Describe up to the end of the leaf; false: the extents are full. */
+static bool describe_leaf(struct req_state *rs, const struct node *leaf)
+{
+	uint64_t end = (rs->pos / FMT_BLOCK | (FMT_NODE_ENTRIES - 1)) + 1;
+
+	for (; rs->pos / FMT_BLOCK < end && rs->pos / FMT_BLOCK < rs->last.n;
+	     rs->pos += FMT_BLOCK) {
+		unsigned i = (unsigned)(rs->pos / FMT_BLOCK % FMT_NODE_ENTRIES);
+
+		if (!add_extent(rs->req, FMT_BLOCK, entry_flags(ent_get(&leaf->page->entry[i]))))
+			return false;
+	}
+	return true;
+}
+
+void status_step(struct thin_pool *pool, struct task *task)
+{
+	struct req_state *rs = TASK_OF(task, struct req_state, task);
+	struct thin_req *req = rs->req;
+	int r = io_begin(rs);
+
+	if (!r && !rs->stage) {
+		rs->pos = rs->first.n * FMT_BLOCK;
+		req->extent_count = 0;
+	}
+	while (!r && rs->pos / FMT_BLOCK < rs->last.n && rs->stage < STATUS_LEAVES_MAX) {
+		struct vblk v = { rs->pos / FMT_BLOCK }, next;
+		struct node *leaf;
+
+		r = map_leaf(pool, &req->vol->volume->tree, v, task, &leaf, &next);
+		if (r == -EAGAIN)
+			return;
+		rs->stage++;
+		if (r == 0 && !describe_leaf(rs, leaf))
+			break;
+		if (r == -ENOENT) {
+			uint64_t end = next.n < rs->last.n ? next.n : rs->last.n;
+			uint64_t len = end * FMT_BLOCK - rs->pos;
+
+			r = 0;
+			if (!add_extent(req, len, THIN_EXTENT_HOLE | THIN_EXTENT_ZERO))
+				break;
+			rs->pos += len;
+		}
+	}
+	if (r == -EAGAIN)
+		return;
+	io_finish(rs, r == -EUCLEAN ? -EIO : r);
+}
