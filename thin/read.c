@@ -313,6 +313,17 @@ static void count_found(struct thin_pool *pool, const struct found *f, uint32_t 
 			data_cache_hit(&pool->data, f->slot[i]);
 }
 
+/* `count` blocks from byte `pos` of the volume have no data. */
+static void read_hole(struct thin_req *req, uint64_t pos, uint64_t count)
+{
+	uint64_t first = (pos - req->offset) / FMT_BLOCK;
+
+	if (!req->holes)
+		memset((uint8_t *)req->buf + first * FMT_BLOCK, 0, count * FMT_BLOCK);
+	for (uint64_t i = first; req->holes && i < first + count; i++)
+		req->holes[i / 64] |= 1ull << i % 64;
+}
+
 /* All is there.  Lending pins the slots until thin_read_return(). */
 static void take_hits(struct req_state *rs, const struct found *f, uint32_t count, uint8_t *buf)
 {
@@ -322,7 +333,7 @@ static void take_hits(struct req_state *rs, const struct found *f, uint32_t coun
 		uint32_t slot = f->slot[i];
 
 		if (slot == FOUND_HOLE)
-			memset(buf, 0, FMT_BLOCK);
+			read_hole(rs->req, rs->pos + (uint64_t)i * FMT_BLOCK, 1);
 		else if (!rs->lends)
 			memcpy(buf, data_cache_page(dc, slot), FMT_BLOCK);
 		if (!rs->lends)
@@ -345,7 +356,7 @@ static void start_part(struct io_part *part, const struct found *f, const struct
 
 		part->slot[i] = 0;
 		if (slot == FOUND_HOLE) {
-			memset(buf, 0, FMT_BLOCK);
+			read_hole(rs->req, (part->vblk + i) * FMT_BLOCK, 1);
 		} else if (slot && data_cache_state(dc, slot) == DATA_FILLING) {
 			wait_for(part, i, slot);
 		} else if (slot && rs->lends) {
@@ -457,7 +468,7 @@ void read_step(struct thin_pool *pool, struct task *task)
 				return;
 		} else if (r == -ENOENT) {
 			count = blocks_to(rs, next.n);
-			memset((uint8_t *)req->buf + (rs->pos - req->offset), 0, count * FMT_BLOCK);
+			read_hole(rs->req, rs->pos, count);
 			r = 0;
 		} else {
 			break;

@@ -5,8 +5,10 @@
 #include "thin/io.h"
 #include "thin/pool.h"
 
-#define STATUS_LEAVES_MAX 1024u /* leaves described by one status request: 1 GiB */
-#define CACHE_LEAVES_MAX  64u
+#define STATUS_LEAVES_MAX  4097u /* leaves described by one status request: 4 GiB */
+#define STATUS_LEAVES_TURN 256u	 /* ... before others get their turn */
+#define STATUS_AHEAD	   8u	 /* leaves loaded ahead */
+#define CACHE_LEAVES_MAX   64u
 
 void cache_step(struct thin_pool *pool, struct task *task)
 {
@@ -40,18 +42,27 @@ static uint32_t entry_flags(struct ent e)
 	return THIN_EXTENT_HOLE | THIN_EXTENT_ZERO;
 }
 
+/*
+ * A block is the volume's own when its birth is behind the generation of the volume's parent; each
+ * ancestor that is not older than the block is one layer more.  No volume has a parent yet.
+ */
+static uint32_t entry_depth(struct ent e)
+{
+	return e.where & (FMT_ENT_MAPPED | FMT_ENT_RESERVED) ? 1 : 0;
+}
+
 /* False: no room for another extent. */
-static bool add_extent(struct thin_req *req, uint64_t len, uint32_t flags)
+static bool add_extent(struct thin_req *req, uint64_t len, uint32_t flags, uint32_t depth)
 {
 	struct thin_extent *last = req->extents + req->extent_count - 1;
 
-	if (req->extent_count && last->flags == flags) {
+	if (req->extent_count && last->flags == flags && last->depth == depth) {
 		last->len_bytes += len;
 		return true;
 	}
 	if (req->extent_count == req->extent_max)
 		return false;
-	req->extents[req->extent_count++] = (struct thin_extent){ len, flags };
+	req->extents[req->extent_count++] = (struct thin_extent){ len, flags, depth };
 	return true;
 }
 
@@ -63,11 +74,25 @@ static bool describe_leaf(struct req_state *rs, const struct node *leaf)
 	for (; rs->pos / FMT_BLOCK < end && rs->pos / FMT_BLOCK < rs->last.n;
 	     rs->pos += FMT_BLOCK) {
 		unsigned i = (unsigned)(rs->pos / FMT_BLOCK % FMT_NODE_ENTRIES);
+		struct ent e = ent_get(&leaf->page->entry[i]);
 
-		if (!add_extent(rs->req, FMT_BLOCK, entry_flags(ent_get(&leaf->page->entry[i]))))
+		if (!add_extent(rs->req, FMT_BLOCK, entry_flags(e), entry_depth(e)))
 			return false;
 	}
 	return true;
+}
+
+/* It waits for a leaf: load those behind it too. */
+static void status_prefetch(struct req_state *rs)
+{
+	struct vblk v = { rs->pos / FMT_BLOCK };
+
+	for (unsigned i = 0; i < STATUS_AHEAD; i++) {
+		v.n = (v.n | (FMT_NODE_ENTRIES - 1)) + 1;
+		if (v.n >= rs->last.n)
+			break;
+		map_prefetch(rs->pool, &rs->req->vol->volume->tree, v);
+	}
 }
 
 void status_step(struct thin_pool *pool, struct task *task)
@@ -85,8 +110,10 @@ void status_step(struct thin_pool *pool, struct task *task)
 		struct node *leaf;
 
 		r = map_leaf(pool, &req->vol->volume->tree, v, task, &leaf, &next);
-		if (r == -EAGAIN)
+		if (r == -EAGAIN) {
+			status_prefetch(rs);
 			return;
+		}
 		rs->stage++;
 		if (r == 0 && !describe_leaf(rs, leaf))
 			break;
@@ -95,9 +122,14 @@ void status_step(struct thin_pool *pool, struct task *task)
 			uint64_t len = end * FMT_BLOCK - rs->pos;
 
 			r = 0;
-			if (!add_extent(req, len, THIN_EXTENT_HOLE | THIN_EXTENT_ZERO))
+			if (!add_extent(req, len, THIN_EXTENT_HOLE | THIN_EXTENT_ZERO, 0))
 				break;
 			rs->pos += len;
+		}
+		if (!r && rs->stage % STATUS_LEAVES_TURN == 0) {
+			pool_stall(pool, task);
+			pool_wake_stalled(pool);
+			return;
 		}
 	}
 	if (r == -EAGAIN)

@@ -173,7 +173,7 @@ void thin_vol_stat(const struct thin_vol *vol, struct thin_vol_stat *ret_stat);
 /* ---- requests ---- */
 
 enum thin_op {
-	THIN_READ,   /* offset and len multiples of 4096; holes read as zeroes */
+	THIN_READ,   /* offset and len multiples of 4096; holes read as zeroes, see `holes` */
 	THIN_WRITE,  /* any offset and length */
 	THIN_ZERO,   /* any offset and length; see THIN_NO_HOLE, THIN_FAST */
 	THIN_TRIM,   /* whole blocks inside the range become holes; the rest is left alone */
@@ -202,6 +202,11 @@ enum thin_op {
 struct thin_extent {
 	uint64_t len_bytes;
 	uint32_t flags;
+	/*
+	 * The layer whose block this is: 0 for a hole, 1 for the volume's own, more for a block
+	 * that an ancestor holds as well, so that overwriting it takes another.
+	 */
+	uint32_t depth;
 };
 
 /*
@@ -222,6 +227,11 @@ struct thin_req {
 	 */
 	struct iovec *iov;
 	uint32_t iov_max, iov_count;
+	/*
+	 * THIN_READ: NULL, or a zeroed map with a bit for each block of the range.  The engine sets
+	 * the bits of blocks that have no data and leaves their part of `buf` alone.
+	 */
+	uint64_t *holes;
 	struct thin_extent *extents; /* THIN_STATUS */
 	uint32_t extent_max;	     /* capacity, at least 1 */
 	uint32_t extent_count;	     /* result; fewer bytes than `len` may be described */

@@ -2,8 +2,17 @@
 /*
  * Meta contexts ("Metadata querying" in proto.md).
  *
- * One is served: base:allocation, straight from the engine's extents, whose flags mean the same
- * (HOLE: a write may fail for space; ZERO: reads as zeroes).  Pure functions, any thread.
+ *	base:allocation		HOLE: a write may fail for space; ZERO: reads as zeroes.  The
+ *				engine's flags, which mean the same.
+ *	qemu:allocation-depth	the layer that holds the data, as qemu defines it: 0 none, 1 the
+ *				volume's own, 2 and more an ancestor's
+ *	x-ashlar:shared		bit 0: an ancestor holds the blocks too, so that overwriting them
+ *				allocates and may fail for space.  This is the "other context" that
+ *				proto.md wants where base:allocation shows no HOLE and a write can
+ *				meet ENOSPC all the same.  blockd(8) documents it.
+ *
+ * All three are views of the same extents, so a reply with several costs one walk of the map.
+ * Pure functions, any thread.
  */
 #include "blockd/nbd/contexts.h"
 
@@ -11,6 +20,8 @@
 
 static const char *const names[CONTEXT_COUNT] = {
 	[CONTEXT_ALLOCATION] = "base:allocation",
+	[CONTEXT_DEPTH] = "qemu:allocation-depth",
+	[CONTEXT_SHARED] = "x-ashlar:shared",
 };
 
 const char *context_name(enum context context)
@@ -43,14 +54,25 @@ unsigned contexts_match(const char *query, size_t len, bool list)
 	return set;
 }
 
-static uint32_t allocation_flags(const struct thin_extent *extent)
+static uint32_t flags_of(enum context context, const struct thin_extent *extent)
 {
-	return (extent->flags & THIN_EXTENT_HOLE ? NBD_STATE_HOLE : 0) |
-	       (extent->flags & THIN_EXTENT_ZERO ? NBD_STATE_ZERO : 0);
+	switch (context) {
+	case CONTEXT_ALLOCATION:
+		return (extent->flags & THIN_EXTENT_HOLE ? NBD_STATE_HOLE : 0) |
+		       (extent->flags & THIN_EXTENT_ZERO ? NBD_STATE_ZERO : 0);
+	case CONTEXT_DEPTH:
+		return extent->depth;
+	case CONTEXT_SHARED:
+		return extent->depth > 1 ? CONTEXT_STATE_SHARED : 0;
+	case CONTEXT_COUNT:
+		break;
+	}
+	return 0;
 }
 
-size_t contexts_allocation(const struct thin_extent *extents, size_t extent_count, uint64_t offset,
-			   uint32_t len, bool one, struct nbd_status_desc *to)
+size_t contexts_describe(enum context context, const struct thin_extent *extents,
+			 size_t extent_count, uint64_t offset, uint32_t len, bool one,
+			 struct nbd_status_desc *to)
 {
 	uint64_t skip = offset % THIN_BLOCK_SIZE, left = len;
 	uint32_t run_flags = 0;
@@ -58,7 +80,7 @@ size_t contexts_allocation(const struct thin_extent *extents, size_t extent_coun
 	size_t count = 0, i;
 
 	for (i = 0; i < extent_count && left; i++) {
-		uint32_t flags = allocation_flags(&extents[i]);
+		uint32_t flags = flags_of(context, &extents[i]);
 		uint64_t part = extents[i].len_bytes;
 		uint64_t cut = part < skip ? part : skip;
 

@@ -12,11 +12,15 @@
 
 enum context {
 	CONTEXT_ALLOCATION, /* base:allocation */
+	CONTEXT_DEPTH,	    /* qemu:allocation-depth */
+	CONTEXT_SHARED,	    /* x-ashlar:shared */
 	CONTEXT_COUNT,
 };
 
 /* Sets are bit masks, 1u << enum context. */
 #define CONTEXTS_ALL ((1u << CONTEXT_COUNT) - 1)
+
+#define CONTEXT_STATE_SHARED (1u << 0) /* x-ashlar:shared */
 
 const char *context_name(enum context context);
 /* Its id on the wire: never 0, which LIST_META_CONTEXT uses for "none". */
@@ -29,13 +33,13 @@ uint32_t context_id(enum context context);
 unsigned contexts_match(const char *query, size_t len, bool list);
 
 /*
- * base:allocation's descriptors for [offset, offset + len) from extents that begin at the block
- * holding `offset`.  Neighbours that look the same are joined, the ends cut to the range; with
- * `one` only the first is given.  `to` may be the memory of `extents` itself (a descriptor is
- * the smaller, and written behind what has been read).  Returns the number of descriptors, 0 if
+ * A context's descriptors for [offset, offset + len) from extents that begin at the block holding
+ * `offset`.  Neighbours that look the same are joined, the ends cut to the range; with `one` only
+ * the first is given.  `to` has room for `extent_count`.  Returns the number of descriptors, 0 if
  * the extents describe nothing of the range.
  */
-size_t contexts_allocation(const struct thin_extent *extents, size_t extent_count, uint64_t offset,
-			   uint32_t len, bool one, struct nbd_status_desc *to);
+size_t contexts_describe(enum context context, const struct thin_extent *extents,
+			 size_t extent_count, uint64_t offset, uint32_t len, bool one,
+			 struct nbd_status_desc *to);
 
 #endif

@@ -8,6 +8,8 @@
  */
 #include "blockd/nbd/transmit_priv.h"
 
+#include <string.h>
+
 void issue_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint32_t flags)
 {
 	size_t skew = piece->offset % THIN_BLOCK_SIZE;
@@ -25,11 +27,14 @@ void issue_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint
 		piece->req.buf = piece->buf;
 		piece->req.offset -= skew;
 		piece->req.len = piece->buf_len;
+		if (t->structured && !(piece->request->flags & NBD_CMD_FLAG_DF)) {
+			memset(piece->holes, 0, sizeof(piece->holes));
+			piece->req.holes = piece->holes;
+		}
 	} else if (op == THIN_WRITE) {
 		piece->req.buf = piece->buf + skew;
 	} else if (op == THIN_STATUS) {
-		piece->req.extents = (struct thin_extent *)piece->buf;
-		piece->req.extent_max = STATUS_BYTES / sizeof(struct thin_extent);
+		status_extents(t, piece);
 	} else if (op == THIN_FLUSH) {
 		piece->req.offset = piece->req.len = 0;
 	}
@@ -83,26 +88,6 @@ static bool issue_read(struct transmit *t)
 	return true;
 }
 
-static bool issue_status(struct transmit *t)
-{
-	struct request *q = t->current;
-	struct piece *piece;
-	uint8_t *buf;
-
-	if (!t->free_pieces)
-		return false;
-	buf = bufpool_get(t->bufs, &t->account, STATUS_BYTES);
-	t->wants_memory = !buf;
-	if (!buf)
-		return false;
-	piece = transmit_piece_take(t);
-	piece->buf = buf;
-	piece->buf_len = STATUS_BYTES;
-	q->issued = q->len;
-	issue_submit(t, piece, THIN_STATUS, 0);
-	return true;
-}
-
 /* Commands without a payload in either direction. */
 static bool issue_plain(struct transmit *t)
 {
@@ -136,7 +121,7 @@ bool issue_current(struct transmit *t)
 	if (t->current->cmd == NBD_CMD_READ)
 		issued = issue_read(t);
 	else if (t->current->cmd == NBD_CMD_BLOCK_STATUS)
-		issued = issue_status(t);
+		issued = status_issue(t);
 	else
 		issued = issue_plain(t);
 	if (issued) {

@@ -5,9 +5,10 @@
  * Every answer leaves in the piece whose completion made it: the piece gets a header, keeps its
  * buffer if there is data to send, and joins the send queue.  So answering needs no memory.
  *
- *	READ, structured	each piece a chunk as it completes, in any order; the one that
- *				completes last carries DONE.  A failed piece is an ERROR_OFFSET
- *				chunk without content, so chunks never overlap.
+ *	READ, structured	each piece a chunk, or several where it has large holes, as it
+ *				completes, in any order; the one that completes last carries DONE.
+ *				A failed piece is an ERROR_OFFSET chunk without content, so chunks
+ *				never overlap.
  *	READ, simple		header and data in the one piece; in pieces only when ALONE
  *	all others		one message when the last piece has completed, without payload
  *				but for BLOCK_STATUS
@@ -20,8 +21,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-
-#include "blockd/nbd/contexts.h"
 
 /* Only the protocol's errors go out. */
 enum nbd_error reply_error_of(const struct request *q, int res)
@@ -61,7 +60,7 @@ static void note_error(struct transmit *t, struct request *q, enum nbd_error err
 
 /* ---- messages ---- */
 
-static void queue(struct transmit *t, struct piece *piece, size_t header_len)
+void reply_queue(struct transmit *t, struct piece *piece, size_t header_len)
 {
 	assert(header_len <= HEADER_MAX);
 	piece->header_len = (uint32_t)header_len;
@@ -70,8 +69,8 @@ static void queue(struct transmit *t, struct piece *piece, size_t header_len)
 	t->tx_last = &piece->next;
 }
 
-static struct nbd_chunk chunk(const struct request *q, bool done, enum nbd_reply_type type,
-			      size_t len)
+struct nbd_chunk reply_chunk(const struct request *q, bool done, enum nbd_reply_type type,
+			     size_t len)
 {
 	struct nbd_chunk c = {
 		.magic = be32_put(NBD_STRUCTURED_REPLY_MAGIC),
@@ -93,7 +92,7 @@ static void queue_simple(struct transmit *t, struct piece *piece, enum nbd_error
 
 	memcpy(reply.cookie, piece->request->cookie, sizeof(reply.cookie));
 	memcpy(piece->header, &reply, sizeof(reply));
-	queue(t, piece, sizeof(reply));
+	reply_queue(t, piece, sizeof(reply));
 }
 
 static void queue_end(struct transmit *t, struct piece *piece, enum nbd_error error)
@@ -101,17 +100,17 @@ static void queue_end(struct transmit *t, struct piece *piece, enum nbd_error er
 	struct nbd_chunk_error reply;
 
 	if (!error) {
-		reply.chunk = chunk(piece->request, true, NBD_REPLY_TYPE_NONE, 0);
+		reply.chunk = reply_chunk(piece->request, true, NBD_REPLY_TYPE_NONE, 0);
 		memcpy(piece->header, &reply.chunk, sizeof(reply.chunk));
-		queue(t, piece, sizeof(reply.chunk));
+		reply_queue(t, piece, sizeof(reply.chunk));
 		return;
 	}
-	reply.chunk = chunk(piece->request, true, NBD_REPLY_TYPE_ERROR,
-			    sizeof(reply) - sizeof(reply.chunk));
+	reply.chunk = reply_chunk(piece->request, true, NBD_REPLY_TYPE_ERROR,
+				  sizeof(reply) - sizeof(reply.chunk));
 	reply.error = be32_put(error);
 	reply.message_len = be16_put(0);
 	memcpy(piece->header, &reply, sizeof(reply));
-	queue(t, piece, sizeof(reply));
+	reply_queue(t, piece, sizeof(reply));
 }
 
 /* The end of a request in one message without payload. */
@@ -140,8 +139,8 @@ static void queue_error_offset(struct transmit *t, struct piece *piece, bool don
 {
 	uint64_t bad = piece->req.bad_offset;
 	struct nbd_chunk_error_offset reply = {
-		.chunk = chunk(piece->request, done, NBD_REPLY_TYPE_ERROR_OFFSET,
-			       sizeof(reply) - sizeof(reply.chunk)),
+		.chunk = reply_chunk(piece->request, done, NBD_REPLY_TYPE_ERROR_OFFSET,
+				     sizeof(reply) - sizeof(reply.chunk)),
 		.error = be32_put(error),
 		.message_len = be16_put(0),
 	};
@@ -152,13 +151,115 @@ static void queue_error_offset(struct transmit *t, struct piece *piece, bool don
 	transmit_release_buf(t, piece);
 	piece->data_len = 0;
 	memcpy(piece->header, &reply, sizeof(reply));
-	queue(t, piece, sizeof(reply));
+	reply_queue(t, piece, sizeof(reply));
 }
+
+/* ---- chunks of a READ ---- */
 
 static void attach_data(struct piece *piece)
 {
 	piece->data = piece->buf + piece->offset % THIN_BLOCK_SIZE;
 	piece->data_len = piece->len;
+}
+
+static bool is_hole(const struct piece *piece, uint32_t block)
+{
+	return piece->holes[block / 64] >> block % 64 & 1;
+}
+
+/* The end of the run of holes, or of blocks with data, that begins at `block`. */
+static uint32_t run_end(const struct piece *piece, uint32_t block, uint32_t end)
+{
+	bool hole = is_hole(piece, block);
+
+	while (block < end && is_hole(piece, block) == hole)
+		block++;
+	return block;
+}
+
+/*
+ * The end of the chunk that begins at `block`, and whether it is a hole.  With `all` it takes the
+ * rest; otherwise a hole between data is worth a chunk from HOLE_MIN on.  Holes that go as data are
+ * zeroed here, as the engine has left them alone.
+ */
+static uint32_t chunk_end(struct piece *piece, uint32_t block, uint32_t end, bool all,
+			  bool *ret_hole)
+{
+	uint32_t at = block, next;
+
+	for (; at < end; at = next) {
+		bool hole = is_hole(piece, at), worth;
+
+		next = run_end(piece, at, end);
+		worth = (at == 0 && next == end) ||
+			(next - at >= HOLE_MIN / THIN_BLOCK_SIZE && (!all || next == end));
+		*ret_hole = hole && worth && at == block;
+		if (*ret_hole)
+			return next;
+		if (hole && worth && !all)
+			return at;
+		if (hole)
+			memset(piece->buf + (size_t)at * THIN_BLOCK_SIZE, 0,
+			       (size_t)(next - at) * THIN_BLOCK_SIZE);
+	}
+	return end;
+}
+
+static void queue_data(struct transmit *t, struct piece *piece, bool done)
+{
+	struct nbd_chunk_data head = {
+		.chunk = reply_chunk(piece->request, done, NBD_REPLY_TYPE_OFFSET_DATA,
+				     sizeof(be64_t) + piece->data_len),
+		.offset = be64_put(piece->offset),
+	};
+
+	memcpy(piece->header, &head, sizeof(head));
+	reply_queue(t, piece, sizeof(head));
+}
+
+static void queue_hole(struct transmit *t, struct piece *piece, bool done)
+{
+	struct nbd_chunk_hole head = {
+		.chunk = reply_chunk(piece->request, done, NBD_REPLY_TYPE_OFFSET_HOLE,
+				     sizeof(head) - sizeof(head.chunk)),
+		.offset = be64_put(piece->offset),
+		.len = be32_put(piece->len),
+	};
+
+	piece->data_len = 0;
+	memcpy(piece->header, &head, sizeof(head));
+	reply_queue(t, piece, sizeof(head));
+}
+
+/*
+ * Data and holes, each a chunk in a piece of its own.  `piece` itself is the last: it has the
+ * buffer, which must outlive the others.
+ */
+static void queue_content(struct transmit *t, struct piece *piece, bool done)
+{
+	uint32_t skew = (uint32_t)(piece->offset % THIN_BLOCK_SIZE);
+	uint32_t end = (skew + piece->len + THIN_BLOCK_SIZE - 1) / THIN_BLOCK_SIZE, block = 0;
+	uint64_t first = piece->offset - skew, last = piece->offset + piece->len;
+
+	while (block < end) {
+		bool hole, rest = !t->free_pieces;
+		uint32_t next = chunk_end(piece, block, end, rest, &hole);
+		struct piece *part = next < end ? transmit_piece_beside(t, piece) : piece;
+		uint64_t from = first + (uint64_t)block * THIN_BLOCK_SIZE;
+		uint64_t to = first + (uint64_t)next * THIN_BLOCK_SIZE;
+
+		part->offset = from > piece->offset ? from : piece->offset;
+		part->len = (uint32_t)((to < last ? to : last) - part->offset);
+		part->data = piece->buf + (part->offset - first);
+		part->data_len = part->len;
+		if (hole && !block && part == piece)
+			transmit_release_buf(t, piece); /* nothing but a hole */
+		if (hole)
+			queue_hole(t, part, done && part == piece);
+		else
+			queue_data(t, part, done && part == piece);
+		block = next;
+	}
 }
 
 /* ---- completions ---- */
@@ -167,17 +268,15 @@ static void read_done_structured(struct transmit *t, struct piece *piece, enum n
 {
 	struct request *q = piece->request;
 	bool done = q->issued == q->len && !q->open_pieces;
-	struct nbd_chunk_data reply;
 
 	if (error) {
 		queue_error_offset(t, piece, done, error);
-		return;
+	} else if (piece->req.holes) {
+		queue_content(t, piece, done);
+	} else {
+		attach_data(piece);
+		queue_data(t, piece, done);
 	}
-	attach_data(piece);
-	reply.chunk = chunk(q, done, NBD_REPLY_TYPE_OFFSET_DATA, sizeof(be64_t) + piece->len);
-	reply.offset = be64_put(piece->offset);
-	memcpy(piece->header, &reply, sizeof(reply));
-	queue(t, piece, sizeof(reply));
 }
 
 static void read_done_simple(struct transmit *t, struct piece *piece, enum nbd_error error)
@@ -196,7 +295,7 @@ static void read_done_simple(struct transmit *t, struct piece *piece, enum nbd_e
 	}
 	attach_data(piece);
 	if (q->header_sent) {
-		queue(t, piece, 0);
+		reply_queue(t, piece, 0);
 	} else {
 		queue_simple(t, piece, NBD_OK);
 		q->header_sent = true;
@@ -205,29 +304,10 @@ static void read_done_simple(struct transmit *t, struct piece *piece, enum nbd_e
 
 static void status_done(struct transmit *t, struct piece *piece, enum nbd_error error)
 {
-	struct request *q = piece->request;
-	struct nbd_chunk_status reply;
-	size_t count = 0;
-
-	if (!error) {
-		count = contexts_allocation(piece->req.extents, piece->req.extent_count, q->offset,
-					    q->len, q->flags & NBD_CMD_FLAG_REQ_ONE,
-					    (struct nbd_status_desc *)piece->buf);
-		if (!count) {
-			error = NBD_EIO;
-			note_error(t, q, error);
-		}
-	}
-	if (error) {
-		queue_result(t, piece, error);
+	if (!error && status_answer(t, piece))
 		return;
-	}
-	piece->data = piece->buf;
-	piece->data_len = (uint32_t)(count * sizeof(struct nbd_status_desc));
-	reply.chunk = chunk(q, true, NBD_REPLY_TYPE_BLOCK_STATUS, sizeof(be32_t) + piece->data_len);
-	reply.context_id = be32_put(context_id(CONTEXT_ALLOCATION));
-	memcpy(piece->header, &reply, sizeof(reply));
-	queue(t, piece, sizeof(reply));
+	note_error(t, piece->request, NBD_EIO);
+	queue_result(t, piece, error ? error : NBD_EIO);
 }
 
 /* WRITE in one or many pieces, and all that has no payload. */

@@ -64,19 +64,31 @@ static void request_unref(struct transmit *t, struct request *q)
 	t->free_requests = q;
 }
 
-struct piece *transmit_piece_take(struct transmit *t)
+static struct piece *piece_take(struct transmit *t, struct request *q)
 {
 	struct piece *piece = t->free_pieces;
 
 	t->free_pieces = piece->next;
 	piece->t = t;
-	piece->request = t->current;
-	piece->request->refs++;
+	piece->request = q;
+	q->refs++;
 	piece->buf = NULL;
 	piece->filled = piece->header_len = piece->data_len = 0;
+	return piece;
+}
+
+struct piece *transmit_piece_take(struct transmit *t)
+{
+	struct piece *piece = piece_take(t, t->current);
+
 	piece->offset = t->current->offset;
 	piece->len = t->current->len;
 	return piece;
+}
+
+struct piece *transmit_piece_beside(struct transmit *t, const struct piece *piece)
+{
+	return piece_take(t, piece->request);
 }
 
 void transmit_release_buf(struct transmit *t, struct piece *piece)

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What transmit.c (bytes in), issue.c (to the engine) and reply.c (bytes out) share. */
+/* What transmit.c (bytes in), issue.c (to the engine), reply.c (bytes out) and status.c share. */
 #ifndef BLOCKD_NBD_TRANSMIT_PRIV_H
 #define BLOCKD_NBD_TRANSMIT_PRIV_H
 
 #include "blockd/nbd/transmit.h"
 #include "blockd/nbd/wire.h"
 
-#define PIECE_MAX    (TRANSMIT_REQUEST_MAX + 32) /* a few large requests have many at once */
-#define PIECE_BYTES  BUFPOOL_BUF_MAX		 /* of a payload, at most */
-#define PIECE_SPLIT  BUFPOOL_ALWAYS		 /* when memory is short; can always be had */
-#define STATUS_BYTES (16u << 10)		 /* extents of one BLOCK_STATUS */
-#define HEADER_MAX   sizeof(struct nbd_chunk_error_offset)
-#define RX_SIZE	     (34u * 4096u) /* a batch of 32 WRITEs of 4 KiB, in one go */
-#define LARGE_WRITE  (32u << 10)   /* from here on payloads are received in place */
-#define DRAIN_MAX    (2ull * NBD_PAYLOAD_MAX)
+#define PIECE_MAX   (TRANSMIT_REQUEST_MAX + 32) /* a few large requests have many at once */
+#define PIECE_BYTES BUFPOOL_BUF_MAX		/* of a payload, at most */
+#define PIECE_SPLIT BUFPOOL_ALWAYS		/* when memory is short; can always be had */
+#define HEADER_MAX  sizeof(struct nbd_chunk_error_offset)
+#define HOLE_MIN    (32u << 10)	  /* a smaller hole between data is sent as zeroes */
+#define RX_SIZE	    (34u * 4096u) /* a batch of 32 WRITEs of 4 KiB, in one go */
+#define LARGE_WRITE (32u << 10)	  /* from here on payloads are received in place */
+#define DRAIN_MAX   (2ull * NBD_PAYLOAD_MAX)
 
 /* A request of the client, from its header to its last byte of answer. */
 struct request {
@@ -42,7 +42,8 @@ struct piece {
 	uint32_t buf_len;
 	uint64_t offset; /* the part of the request that is this piece's */
 	uint32_t len;
-	uint32_t filled; /* WRITE: bytes received */
+	uint64_t holes[BUFPOOL_BUF_MAX / THIN_BLOCK_SIZE / 64]; /* structured READ, see thin_req */
+	uint32_t filled;					/* WRITE: bytes received */
 
 	/* while queued for sending */
 	uint8_t header[HEADER_MAX];
@@ -117,6 +118,8 @@ void transmit_release_buf(struct transmit *t, struct piece *piece);
 void transmit_release_piece(struct transmit *t, struct piece *piece);
 /* A piece of the current request; the caller has seen that there is one. */
 struct piece *transmit_piece_take(struct transmit *t);
+/* One more for the request of `piece`, without a buffer. */
+struct piece *transmit_piece_beside(struct transmit *t, const struct piece *piece);
 /* The parser is done with the current request. */
 void transmit_current_done(struct transmit *t);
 
@@ -143,5 +146,16 @@ void reply_piece_done(struct thin_req *req, int res);
 /* Answer a request without the engine.  `piece` is its only one. */
 void reply_now(struct transmit *t, struct piece *piece, enum nbd_error error);
 enum nbd_error reply_error_of(const struct request *request, int res);
+/* Send the first `header_len` bytes of the piece's header, then its data. */
+void reply_queue(struct transmit *t, struct piece *piece, size_t header_len);
+struct nbd_chunk reply_chunk(const struct request *q, bool done, enum nbd_reply_type type,
+			     size_t len);
+
+/* ---- status.c: as in issue.c, and the extents of the engine request ---- */
+
+bool status_issue(struct transmit *t);
+void status_extents(const struct transmit *t, struct piece *piece);
+/* Send what the engine has described; false if that is nothing. */
+bool status_answer(struct transmit *t, struct piece *piece);
 
 #endif

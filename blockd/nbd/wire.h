@@ -196,6 +196,13 @@ struct nbd_chunk_data { /* OFFSET_DATA, the data follows */
 };
 static_assert(sizeof(struct nbd_chunk_data) == 28, "wire size");
 
+struct nbd_chunk_hole { /* OFFSET_HOLE */
+	struct nbd_chunk chunk;
+	be64_t offset;
+	be32_t len;
+};
+static_assert(sizeof(struct nbd_chunk_hole) == 32, "wire size");
+
 struct nbd_chunk_status { /* BLOCK_STATUS, descriptors follow */
 	struct nbd_chunk chunk;
 	be32_t context_id;

@@ -12,7 +12,7 @@
 #define VOLS_MAX    64
 #define RUNNING_MAX 65536
 
-enum state { HOLE, PROVISIONED, DATA };
+enum state { HOLE, PROVISIONED, DATA, SHARED };
 
 struct fake_vol {
 	uint64_t id, size_bytes;
@@ -129,6 +129,20 @@ uint8_t *fake_thin_bytes(struct thin_pool *pool, const char *name)
 {
 	assert(find(pool, name) >= 0);
 	return pool->vols[find(pool, name)]->bytes;
+}
+
+static void set_states(struct fake_vol *vol, uint64_t offset, uint64_t len, enum state state)
+{
+	if (len)
+		memset(vol->states + offset / THIN_BLOCK_SIZE, state,
+		       (offset + len - 1) / THIN_BLOCK_SIZE - offset / THIN_BLOCK_SIZE + 1);
+}
+
+void fake_thin_mark(struct thin_pool *pool, const char *name, uint64_t offset, uint64_t len,
+		    bool shared)
+{
+	assert(find(pool, name) >= 0);
+	set_states(pool->vols[find(pool, name)], offset, len, shared ? SHARED : DATA);
 }
 
 const struct fake_seen *fake_thin_seen(const struct thin_pool *pool)
@@ -256,13 +270,6 @@ void thin_submit(struct thin_pool *pool, struct thin_req *req)
 	pool->last = link_of(req);
 }
 
-static void set_states(struct fake_vol *vol, uint64_t offset, uint64_t len, enum state state)
-{
-	if (len)
-		memset(vol->states + offset / THIN_BLOCK_SIZE, state,
-		       (offset + len - 1) / THIN_BLOCK_SIZE - offset / THIN_BLOCK_SIZE + 1);
-}
-
 static void do_hole(struct fake_vol *vol, uint64_t offset, uint64_t len, enum state state)
 {
 	uint64_t from = (offset + THIN_BLOCK_SIZE - 1) / THIN_BLOCK_SIZE;
@@ -274,12 +281,25 @@ static void do_hole(struct fake_vol *vol, uint64_t offset, uint64_t len, enum st
 	}
 }
 
+static void do_read(struct fake_vol *vol, struct thin_req *req)
+{
+	uint64_t first = req->offset / THIN_BLOCK_SIZE, i;
+
+	for (i = 0; i < req->len / THIN_BLOCK_SIZE; i++)
+		if (req->holes && vol->states[first + i] < DATA)
+			req->holes[i / 64] |= 1ull << i % 64;
+		else
+			memcpy((uint8_t *)req->buf + i * THIN_BLOCK_SIZE,
+			       vol->bytes + (first + i) * THIN_BLOCK_SIZE, THIN_BLOCK_SIZE);
+}
+
 static void do_status(struct fake_vol *vol, struct thin_req *req)
 {
 	static const uint32_t flags[] = {
 		[HOLE] = THIN_EXTENT_HOLE | THIN_EXTENT_ZERO,
 		[PROVISIONED] = THIN_EXTENT_ZERO,
 		[DATA] = 0,
+		[SHARED] = 0,
 	};
 	uint64_t i = req->offset / THIN_BLOCK_SIZE;
 	uint64_t end = (req->offset + req->len + THIN_BLOCK_SIZE - 1) / THIN_BLOCK_SIZE;
@@ -287,11 +307,13 @@ static void do_status(struct fake_vol *vol, struct thin_req *req)
 
 	req->extent_count = 0;
 	for (; i < end; i++) {
-		if (!e || e->flags != flags[vol->states[i]]) {
+		uint32_t depth = vol->states[i] == HOLE ? 0 : vol->states[i] == SHARED ? 2 : 1;
+
+		if (!e || e->flags != flags[vol->states[i]] || e->depth != depth) {
 			if (req->extent_count == req->extent_max)
 				return;
 			e = &req->extents[req->extent_count++];
-			*e = (struct thin_extent){ .flags = flags[vol->states[i]] };
+			*e = (struct thin_extent){ .flags = flags[vol->states[i]], .depth = depth };
 		}
 		e->len_bytes += THIN_BLOCK_SIZE;
 	}
@@ -328,7 +350,7 @@ static int carry_out(struct thin_pool *pool, struct thin_req *req)
 	}
 	switch (req->op) {
 	case THIN_READ:
-		memcpy(req->buf, vol->bytes + req->offset, req->len);
+		do_read(vol, req);
 		return 0;
 	case THIN_WRITE:
 		memcpy(vol->bytes + req->offset, req->buf, req->len);

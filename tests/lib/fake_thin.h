@@ -25,6 +25,10 @@ struct thin_dev *fake_thin_dev(void);
 void fake_thin_add(struct thin_pool *pool, const char *name, uint64_t size_bytes);
 /* The bytes of a volume, to look at and to change. */
 uint8_t *fake_thin_bytes(struct thin_pool *pool, const char *name);
+/* From now on the range holds data, whatever it was; `shared`: an ancestor's, as after a snapshot.
+ */
+void fake_thin_mark(struct thin_pool *pool, const char *name, uint64_t offset, uint64_t len,
+		    bool shared);
 const struct fake_seen *fake_thin_seen(const struct thin_pool *pool);
 
 /* The next `count` requests of this kind are answered with `res` and have no effect. */

@@ -133,6 +133,9 @@ class Client:
                 error = struct.unpack(">I", data[:4])[0]
             elif kind == 1:
                 parts.append((struct.unpack(">Q", data[:8])[0], data[8:]))
+            elif kind == 2:
+                at, length = struct.unpack(">QI", data)
+                parts.append((at, bytes(length)))
             elif kind == 5:
                 parts.append((0, data))
             if flags & 1:

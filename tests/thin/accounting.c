@@ -33,9 +33,34 @@ static void check_status(unsigned first, unsigned count, unsigned extent_max)
 		assert_true(!i || extents[i].flags != extents[i - 1].flags);
 		for (uint64_t n = extents[i].len_bytes / BLK; n > 0; n--, at++)
 			assert_int_equal(flags_of(model[at]), extents[i].flags);
+		assert_int_equal(extents[i].depth, !(extents[i].flags & THIN_EXTENT_HOLE));
 	}
 	assert_true(at <= first + count);
 	assert_true(at == first + count || q.req.extent_count == extent_max);
+}
+
+/* A read says which blocks have no data and leaves them alone. */
+static void check_holes(unsigned first, unsigned count)
+{
+	static uint8_t buf[BLOCKS * BLK] __attribute__((aligned(BLK))), untouched[BLK];
+	uint64_t holes[BLOCKS / 64] = { 0 };
+	struct rig_req q = { .req = { .op = THIN_READ,
+				      .vol = vol,
+				      .offset = first * BLK,
+				      .len = count * BLK,
+				      .buf = buf,
+				      .holes = holes } };
+
+	memset(untouched, 0xee, BLK);
+	memset(buf, 0xee, count * BLK);
+	rig_submit(&r, &q);
+	assert_int_equal(rig_wait(&r, &q), 0);
+	for (unsigned i = 0; i < count; i++) {
+		assert_int_equal(holes[i / 64] >> i % 64 & 1, model[first + i] <= ZERO);
+		assert_int_equal(!memcmp(buf + i * BLK, untouched, BLK), model[first + i] <= ZERO);
+	}
+	for (unsigned i = count; i < BLOCKS; i++)
+		assert_false(holes[i / 64] >> i % 64 & 1);
 }
 
 static void check_counts(void)
@@ -106,6 +131,7 @@ static void test_random(void **state)
 			unsigned first = (unsigned)rng_below(&rng, BLOCKS);
 
 			random_op(&rng);
+			check_holes(first, 1 + (unsigned)rng_below(&rng, BLOCKS - first));
 			check_status(first, 1 + (unsigned)rng_below(&rng, BLOCKS - first),
 				     1 + (unsigned)rng_below(&rng, 20));
 			if (i % 40 == 39) {
