@@ -112,4 +112,7 @@ const char *listeners_address(const struct blockd *daemon, const struct blockd_c
 /* Everything `vdiskctl metrics` prints; for metrics_add(), ctx is the struct blockd. */
 void figures_collect(struct metrics_writer *w, void *ctx);
 
+/* "read", "write", "flush", "other": as labels and in JSON. */
+const char *figures_kind_name(enum io_kind kind);
+
 #endif

@@ -115,12 +115,28 @@ static const struct figure server_figures[] = {
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
+const char *figures_kind_name(enum io_kind kind)
+{
+	switch (kind) {
+	case IO_READ:
+		return "read";
+	case IO_WRITE:
+		return "write";
+	case IO_FLUSH:
+		return "flush";
+	case IO_OTHER:
+		return "other";
+	}
+	return "unknown";
+}
+
 /* One reactor's snapshot. */
 struct snapshot {
 	const char *pool;
 	struct reactor_stat stat;
 	struct reactor_vol_info *volumes;
-	size_t volume_count;
+	struct reactor_latency_info *latencies;
+	size_t volume_count, latency_count;
 };
 
 /* All fields of the tables are uint64_t. */
@@ -185,6 +201,15 @@ static void write_volumes(struct metrics_writer *w, const struct snapshot *snaps
 				    "volume", snaps[i].volumes[j].stat.name, NULL);
 }
 
+static void write_latencies(struct metrics_writer *w, const struct snapshot *snap)
+{
+	for (size_t i = 0; i < snap->latency_count; i++)
+		for (int kind = 0; kind < IO_KIND_COUNT; kind++)
+			metrics_histogram(w, &snap->latencies[i].latency.kinds[kind], "pool",
+					  snap->pool, "volume", snap->latencies[i].volume,
+					  "request", figures_kind_name((enum io_kind)kind), NULL);
+}
+
 static void write_server(struct metrics_writer *w, const struct blockd *daemon)
 {
 	struct server_stat stat;
@@ -220,11 +245,20 @@ void figures_collect(struct metrics_writer *w, void *ctx)
 		if (reactor_list_vols(daemon->pools[i].reactor, &snap->volumes,
 				      &snap->volume_count) < 0)
 			snap->volume_count = 0;
+		if (reactor_list_latencies(daemon->pools[i].reactor, &snap->latencies,
+					   &snap->latency_count) < 0)
+			snap->latency_count = 0;
 	}
 	write_pools(w, snaps, daemon->pool_count);
 	write_events(w, daemon);
 	write_volumes(w, snaps, daemon->pool_count);
+	metrics_family(w, VOL "request_seconds", METRICS_HISTOGRAM,
+		       "From a request's last byte to its answer; of volumes that were opened.");
 	for (size_t i = 0; i < daemon->pool_count; i++)
+		write_latencies(w, &snaps[i]);
+	for (size_t i = 0; i < daemon->pool_count; i++) {
 		free(snaps[i].volumes);
+		free(snaps[i].latencies);
+	}
 	free(snaps);
 }

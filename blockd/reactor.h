@@ -140,6 +140,13 @@ struct reactor_vol_info {
 	struct io_counters io;
 };
 
+struct reactor_latency_info {
+	uint64_t id; /* the volume's */
+	char volume[THIN_NAME_MAX + 1];
+	struct io_counters io;
+	struct io_latency latency;
+};
+
 struct reactor_stat {
 	struct thin_pool_stat pool;
 	uint32_t connections;
@@ -156,6 +163,9 @@ int reactor_list_conns(struct reactor *reactor, struct reactor_conn_info **ret_l
 		       size_t *ret_count) __attribute__((warn_unused_result));
 int reactor_list_vols(struct reactor *reactor, struct reactor_vol_info **ret_list,
 		      size_t *ret_count) __attribute__((warn_unused_result));
+/* Those that have been open only. */
+int reactor_list_latencies(struct reactor *reactor, struct reactor_latency_info **ret_list,
+			   size_t *ret_count) __attribute__((warn_unused_result));
 void reactor_get_stat(struct reactor *reactor, struct reactor_stat *ret_stat);
 
 /*

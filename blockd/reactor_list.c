@@ -109,6 +109,32 @@ static int list_vols(struct reactor *r, void *arg)
 	return 0;
 }
 
+static int list_latencies(struct reactor *r, void *arg)
+{
+	struct list *list = arg;
+	struct thin_vol_stat stat;
+	char after[THIN_NAME_MAX + 1] = "";
+	struct reactor_vol *vol;
+
+	while (!LIST_EMPTY(&r->vols) && !thin_vol_next(r->pool, after, &stat)) {
+		memcpy(after, stat.name, sizeof(after));
+		LIST_FOREACH (vol, &r->vols, link) {
+			struct reactor_latency_info *info;
+
+			if (vol->id != stat.id)
+				continue;
+			info = list_add(list);
+			if (!info)
+				return -ENOMEM;
+			memcpy(info->volume, stat.name, sizeof(info->volume));
+			info->id = vol->id;
+			info->io = vol->io;
+			info->latency = vol->latency;
+		}
+	}
+	return 0;
+}
+
 static int take(struct reactor *r, int (*fn)(struct reactor *, void *), size_t item_size,
 		void **ret_items, size_t *ret_count)
 {
@@ -132,6 +158,12 @@ int reactor_list_conns(struct reactor *r, struct reactor_conn_info **ret_list, s
 int reactor_list_vols(struct reactor *r, struct reactor_vol_info **ret_list, size_t *ret_count)
 {
 	return take(r, list_vols, sizeof(**ret_list), (void **)ret_list, ret_count);
+}
+
+int reactor_list_latencies(struct reactor *r, struct reactor_latency_info **ret_list,
+			   size_t *ret_count)
+{
+	return take(r, list_latencies, sizeof(**ret_list), (void **)ret_list, ret_count);
 }
 
 static int get_stat(struct reactor *r, void *arg)

@@ -64,6 +64,14 @@ void session_free(struct session *s)
 	free(s);
 }
 
+static uint64_t clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 static void wake(void *user)
 {
 	struct session *s = user;
@@ -92,6 +100,7 @@ int session_start(struct session *s, struct thin_pool *pool, struct bufpool *buf
 		.structured = s->adopt.structured,
 		.contexts = s->adopt.contexts,
 		.volume_counters = &s->vol->io,
+		.volume_latency = &s->vol->latency,
 		.wake = wake,
 		.user = s,
 	};
@@ -105,6 +114,7 @@ int session_start(struct session *s, struct thin_pool *pool, struct bufpool *buf
 	if (rc)
 		return rc;
 	s->readable = true;
+	transmit_set_now(s->transmit, clock_ns());
 	if (s->early_in)
 		transmit_inject(s->transmit, s->early + s->early_out, s->early_in);
 	return 0;
@@ -223,6 +233,7 @@ bool session_receive(struct session *s)
 		transmit_eof(s->transmit);
 	} else {
 		s->received_bytes += (uint64_t)got;
+		transmit_set_now(s->transmit, clock_ns());
 		transmit_received(s->transmit, (size_t)got);
 		if ((size_t)got < want && !s->hung_up)
 			s->readable = false;
@@ -290,6 +301,8 @@ bool session_send(struct session *s)
 
 	if (s->fd < 0)
 		return false;
+	if (transmit_is_untimed(s->transmit))
+		transmit_time(s->transmit, clock_ns());
 	if (!s->blocked && send_early(s))
 		send_replies(s);
 	if (s->fd < 0)

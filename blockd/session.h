@@ -20,6 +20,7 @@ struct reactor_vol {
 	uint64_t id; /* the engine's, never reused */
 	uint32_t connections;
 	struct io_counters io;
+	struct io_latency latency;
 };
 
 struct session {

@@ -30,6 +30,7 @@ int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 	struct ctl_client *client;
 	struct err err = { 0 };
 	int rc = ctl_client_open(cli->socket, &client, &err);
+	bool lost;
 
 	if (rc < 0) {
 		json_decref(args);
@@ -37,8 +38,11 @@ int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 		return vdiskctl_fail(cli, VDISKCTL_UNREACHABLE, &err);
 	}
 	rc = ctl_client_call(client, verb, args, ASK_TIMEOUT_MS, NULL, NULL, ret, &err);
+	lost = ctl_client_is_lost(client);
 	ctl_client_close(client);
-	return rc < 0 ? vdiskctl_fail(cli, CLI_FAILED, &err) : 0;
+	if (lost)
+		(void)err_context(&err, "blockd has gone without an answer");
+	return rc < 0 ? vdiskctl_fail(cli, lost ? VDISKCTL_UNREACHABLE : CLI_FAILED, &err) : 0;
 }
 
 json_t *vdiskctl_ask_quietly(struct cli *cli, const char *verb, json_t *args, unsigned timeout_ms)
@@ -398,6 +402,12 @@ static const struct cli_option export_options[] = {
 	{ 0 },
 };
 
+static const struct cli_option stat_options[] = {
+	{ "interval", 0, "TIME", false, "show what was done in each interval, as rates" },
+	{ "count", 0, "N", false, "so many intervals (of 1s if not said otherwise)" },
+	{ 0 },
+};
+
 static const struct cli_verb verbs[] = {
 	{ "create", "VOL", create_options, verb_create, "make an empty volume" },
 	{ "ls", NULL, ls_options, verb_ls, "list the volumes" },
@@ -411,6 +421,7 @@ static const struct cli_verb verbs[] = {
 	{ "pool status", "[POOL]", NULL, verb_pool_status, "all about the pools" },
 	{ "pool grow", "POOL SIZE", NULL, verb_pool_grow, "make a pool larger" },
 	{ "clients", "[VOL]", NULL, verb_clients, "list the connections" },
+	{ "stat", "[VOL]", stat_options, vdiskctl_stat, "requests and latencies of the volumes" },
 	{ "metrics", NULL, NULL, verb_metrics, "print all counters as OpenMetrics" },
 	{ "verify", "FILE", verify_options, vdiskctl_verify, "check a pool that is not open" },
 	{ "import", "SOURCE VOL", import_options, vdiskctl_import,

@@ -261,6 +261,86 @@ static void verb_clients(struct ctl_request *req, void *ctx)
 	reply_or_oom(req, json_pack("{s:o}", "clients", clients));
 }
 
+/* ---- stat ---- */
+
+/* [[END_NS, COUNT], ...] of the buckets that count anything; the last has no end: null. */
+static json_t *histogram_json(const struct histogram *h)
+{
+	json_t *buckets = json_array();
+
+	for (unsigned i = 0; buckets && i < HISTOGRAM_BUCKET_COUNT; i++) {
+		uint64_t end = histogram_end_ns(i);
+
+		if (h->counts[i])
+			(void)json_array_append_new(
+				buckets,
+				json_pack("[o, I]",
+					  end == UINT64_MAX ? json_null()
+							    : json_integer((json_int_t)end),
+					  (json_int_t)h->counts[i]));
+	}
+	return buckets;
+}
+
+static json_t *latency_json(const struct blockd_pool *pool, const struct reactor_latency_info *info)
+{
+	const struct io_counters *io = &info->io;
+	json_t *latency = json_object();
+
+	for (int kind = 0; latency && kind < IO_KIND_COUNT; kind++)
+		(void)json_object_set_new(latency, figures_kind_name((enum io_kind)kind),
+					  histogram_json(&info->latency.kinds[kind]));
+	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "pool",
+			 pool->conf->name, "name", info->volume, "id", (json_int_t)info->id,
+			 "reads", (json_int_t)io->reads, "writes", (json_int_t)io->writes,
+			 "flushes", (json_int_t)io->flushes, "others",
+			 (json_int_t)(io->trims + io->zeroes + io->others), "read_bytes",
+			 (json_int_t)io->read_bytes, "written_bytes", (json_int_t)io->written_bytes,
+			 "errors", (json_int_t)io->errors, "latency", latency);
+}
+
+static int latencies_append(json_t *volumes, const struct blockd_pool *pool, const char *volume)
+{
+	CLEANUP_FREE struct reactor_latency_info *list = NULL;
+	size_t count = 0;
+	int rc = reactor_list_latencies(pool->reactor, &list, &count);
+
+	for (size_t i = 0; rc == 0 && i < count; i++)
+		if (!volume || strcmp(list[i].volume, volume) == 0)
+			(void)json_array_append_new(volumes, latency_json(pool, &list[i]));
+	return rc;
+}
+
+static void verb_stat(struct ctl_request *req, void *ctx)
+{
+	const struct blockd *daemon = ctx;
+	const char *volume = NULL;
+	struct target target = { 0 };
+	struct err err = { 0 };
+	json_t *volumes;
+
+	if (ctl_arg_text(req, "volume", false, &volume) < 0)
+		return;
+	if (volume && target_find_volume(daemon, volume, &target, &err) < 0) {
+		ctl_fail_err(req, &err);
+		return;
+	}
+	volumes = json_array();
+	for (size_t i = 0; volumes && i < daemon->pool_count; i++) {
+		struct blockd_pool *pool = &daemon->pools[i];
+
+		if (target.pool && target.pool != pool)
+			continue;
+		if (latencies_append(volumes, pool, volume ? target.name : NULL) < 0) {
+			json_decref(volumes);
+			volumes = NULL;
+		}
+	}
+	reply_or_oom(req, json_pack("{s:I, s:o}", "uptime_ms",
+				    (json_int_t)(loop_now_ms() - daemon->started_ms), "volumes",
+				    volumes));
+}
+
 static void verb_metrics(struct ctl_request *req, void *ctx)
 {
 	struct blockd *daemon = ctx;
@@ -282,6 +362,7 @@ const struct ctl_verb verbs_table[] = {
 	{ "volume-delete", verb_volume_delete },
 	{ "volume-claim", verb_volume_claim },
 	{ "clients", verb_clients },
+	{ "stat", verb_stat },
 	{ "metrics", verb_metrics },
 	{ NULL, NULL },
 };

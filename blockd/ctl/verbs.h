@@ -15,6 +15,7 @@
  *	volume-delete volume [force]
  *	volume-claim volume size [pool] [force]	make it, or take an empty one, for an import
  *	clients [volume]		{"clients": [connection]}
+ *	stat [volume]			{"uptime_ms", "volumes": [counters, {"latency": buckets}]}
  *	metrics				{"text": OpenMetrics}
  *
  * `volume` is NAME or POOL/NAME everywhere.

@@ -58,6 +58,45 @@ static void note_error(struct transmit *t, struct request *q, enum nbd_error err
 		q->error = error;
 }
 
+/* ---- latency ---- */
+
+static enum io_kind kind_of(const struct request *q)
+{
+	switch (q->cmd) {
+	case NBD_CMD_READ:
+		return IO_READ;
+	case NBD_CMD_WRITE:
+		return IO_WRITE;
+	case NBD_CMD_FLUSH:
+		return IO_FLUSH;
+	default:
+		return IO_OTHER;
+	}
+}
+
+/* The whole answer is in the send queue.  Each answer there has its request's slot, so there is
+ * room, unless the owner never asks for the times. */
+static void note_end(struct transmit *t, const struct request *q)
+{
+	if (t->untimed_count < TRANSMIT_REQUEST_MAX)
+		t->untimed[t->untimed_count++] = (struct untimed){ q->start_ns, kind_of(q) };
+}
+
+bool transmit_is_untimed(const struct transmit *t)
+{
+	return t->untimed_count > 0;
+}
+
+void transmit_time(struct transmit *t, uint64_t now_ns)
+{
+	uint32_t i;
+
+	for (i = 0; t->volume_latency && i < t->untimed_count; i++)
+		histogram_add(&t->volume_latency->kinds[t->untimed[i].kind],
+			      now_ns - t->untimed[i].start_ns);
+	t->untimed_count = 0;
+}
+
 /* ---- messages ---- */
 
 void reply_queue(struct transmit *t, struct piece *piece, size_t header_len)
@@ -132,6 +171,7 @@ void reply_now(struct transmit *t, struct piece *piece, enum nbd_error error)
 	note_error(t, q, error);
 	q->issued = q->len;
 	queue_result(t, piece, error);
+	note_end(t, q);
 }
 
 static void queue_error_offset(struct transmit *t, struct piece *piece, bool done,
@@ -353,6 +393,8 @@ void reply_piece_done(struct thin_req *req, int res)
 		status_done(t, piece, error);
 	else
 		change_done(t, piece);
+	if (q->issued == q->len && !q->open_pieces && t->state != TRANSMIT_BROKEN)
+		note_end(t, q);
 	t->wake(t->user);
 }
 

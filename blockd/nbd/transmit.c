@@ -49,6 +49,7 @@ static struct request *request_take(struct transmit *t)
 	t->free_requests = q->next;
 	memset(q, 0, sizeof(*q));
 	q->refs = 1;
+	q->start_ns = t->now_ns;
 	t->open_requests++;
 	return q;
 }
@@ -284,6 +285,7 @@ static void piece_filled(struct transmit *t)
 
 	t->filling = NULL;
 	q->issued += piece->len;
+	q->start_ns = t->now_ns;
 	issue_submit(t, piece, THIN_WRITE, whole && q->flags & NBD_CMD_FLAG_FUA ? THIN_FUA : 0);
 	if (q->issued == q->len)
 		transmit_current_done(t);
@@ -402,6 +404,11 @@ int transmit_rx_iov(struct transmit *t, struct iovec iov[2])
 	return 1;
 }
 
+void transmit_set_now(struct transmit *t, uint64_t now_ns)
+{
+	t->now_ns = now_ns;
+}
+
 void transmit_received(struct transmit *t, size_t len)
 {
 	if (t->phase == RX_PAYLOAD && t->filling) {
@@ -469,6 +476,7 @@ struct transmit *transmit_new(const struct transmit_params *params)
 	t->structured = params->structured;
 	t->contexts = params->structured ? params->contexts : 0;
 	t->volume_counters = params->volume_counters;
+	t->volume_latency = params->volume_latency;
 	t->wake = params->wake;
 	t->user = params->user;
 	t->reason = "";

@@ -41,6 +41,7 @@ struct transmit_params {
 	bool read_only, structured;
 	unsigned contexts;		     /* mask of enum context */
 	struct io_counters *volume_counters; /* added to besides the connection's own */
+	struct io_latency *volume_latency;   /* NULL: not counted */
 	/* There is something to send or the state has changed.  Called from engine callbacks;
 	 * only makes a note. */
 	void (*wake)(void *user);
@@ -61,6 +62,15 @@ void transmit_free(struct transmit *t);
 
 enum transmit_state transmit_state(const struct transmit *t);
 const char *transmit_reason(const struct transmit *t); /* "" for a clean end */
+
+/*
+ * The clock of the latencies, two readings a turn: `now_ns` when bytes have just come, before
+ * transmit_received(); and just before answers are sent, if any are waiting to be timed.  All
+ * requests of one receive have come at its time, all answers of one send leave at its.
+ */
+void transmit_set_now(struct transmit *t, uint64_t now_ns);
+bool transmit_is_untimed(const struct transmit *t);
+void transmit_time(struct transmit *t, uint64_t now_ns);
 
 /* Where to receive; returns the number of pieces (at most 2), 0: not now. */
 int transmit_rx_iov(struct transmit *t, struct iovec iov[2]);

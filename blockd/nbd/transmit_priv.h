@@ -27,7 +27,14 @@ struct request {
 	enum nbd_error error; /* the first */
 	bool header_sent;     /* simple READ in pieces */
 	bool flushing;	      /* FUA of a WRITE in pieces: the closing flush is under way */
+	uint64_t start_ns;    /* when all of it had come */
 	struct request *next; /* free list */
+};
+
+/* An answer in the send queue, not yet timed. */
+struct untimed {
+	uint64_t start_ns;
+	enum io_kind kind;
 };
 
 /*
@@ -85,6 +92,12 @@ struct transmit {
 	uint64_t drain_left;
 	uint8_t *rx;
 	size_t rx_at, rx_end;
+
+	/* latency */
+	struct io_latency *volume_latency;
+	uint64_t now_ns; /* of the last receive */
+	struct untimed untimed[TRANSMIT_REQUEST_MAX];
+	uint32_t untimed_count;
 
 	/* send */
 	struct piece *tx_first, **tx_last;

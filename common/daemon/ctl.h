@@ -108,4 +108,8 @@ int ctl_client_call(struct ctl_client *c, const char *verb, json_t *args, unsign
 		    void (*on_progress)(json_t *progress, void *ctx), void *ctx, json_t **ret,
 		    struct err *err) __attribute__((warn_unused_result));
 
+/* Did the last call fail because no whole answer came (the daemon died, or hangs), and not by an
+ * answer that says no? */
+bool ctl_client_is_lost(const struct ctl_client *c);
+
 #endif

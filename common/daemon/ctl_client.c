@@ -14,6 +14,7 @@
 
 struct ctl_client {
 	int fd;
+	bool lost;
 	char *in;
 	size_t in_len, in_size;
 };
@@ -168,12 +169,19 @@ static int send_request(struct ctl_client *c, const char *verb, json_t *args, un
 	json_decref(request);
 	if (!text)
 		return err_set(err, -EINVAL, "%s: the request is not valid UTF-8", verb);
+	c->lost = false;
 	len = strlen(text);
 	if (len >= CTL_REQUEST_BYTES_MAX)
 		return err_set(err, -EMSGSIZE, "%s: the request is over 1 MiB", verb);
 	text[len] = '\n'; /* in place of the NUL */
 	r = send_all(c, text, len + 1, timeout_ms);
+	c->lost = r != 0;
 	return r ? err_sys(err, r, "control socket: %s", verb) : 0;
+}
+
+bool ctl_client_is_lost(const struct ctl_client *c)
+{
+	return c->lost;
 }
 
 int ctl_client_call(struct ctl_client *c, const char *verb, json_t *args, unsigned timeout_ms,
@@ -188,6 +196,7 @@ int ctl_client_call(struct ctl_client *c, const char *verb, json_t *args, unsign
 		r = read_object(c, timeout_ms, &reply);
 		if (r) {
 			json_decref(reply);
+			c->lost = true;
 			return err_sys(err, r, "control socket: %s", verb);
 		}
 		if ((part = json_object_get(reply, "progress"))) {

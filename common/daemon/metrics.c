@@ -38,17 +38,6 @@ struct metrics_writer {
 	size_t seen_count;
 };
 
-void metric_observe(struct metric_histogram *h, uint64_t ns)
-{
-	size_t i = 0;
-
-	/* 1024 * 4^i: the bit above 2^(10 + 2i) */
-	while (i < METRIC_BUCKET_COUNT && ns > UINT64_C(1024) << (2 * i))
-		i++;
-	atomic_fetch_add_explicit(&h->buckets[i], 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&h->sum_ns, ns, memory_order_relaxed);
-}
-
 struct metrics *metrics_new(void)
 {
 	return calloc(1, sizeof(struct metrics));
@@ -189,35 +178,34 @@ void metrics_double(struct metrics_writer *w, double value, ...)
 	fprintf(w->f, " %.9g\n", value);
 }
 
-void metrics_histogram(struct metrics_writer *w, const struct metric_histogram *h, ...)
+void metrics_histogram(struct metrics_writer *w, const struct histogram *h, ...)
 {
-	uint64_t cumulative = 0;
+	uint64_t count = histogram_count(h);
 	va_list ap, again;
 
 	assert(w->type == METRICS_HISTOGRAM);
 	va_start(ap, h);
-	for (size_t i = 0; i <= METRIC_BUCKET_COUNT; i++) {
+	for (unsigned bits = METRICS_BUCKET_FIRST; bits <= METRICS_BUCKET_LAST + 1; bits++) {
+		bool last = bits > METRICS_BUCKET_LAST;
 		char le[40] = "le=\"+Inf\"";
 
-		if (i < METRIC_BUCKET_COUNT)
+		if (!last)
 			snprintf(le, sizeof(le), "le=\"%.9g\"",
-				 (double)(UINT64_C(1024) << (2 * i)) / 1e9);
-		cumulative += atomic_load_explicit(&h->buckets[i], memory_order_relaxed);
+				 (double)(UINT64_C(1) << bits) / 1e9);
 		fprintf(w->f, "%s_bucket", w->family);
 		va_copy(again, ap);
 		put_labels(w->f, again, le);
 		va_end(again);
-		fprintf(w->f, " %" PRIu64 "\n", cumulative);
+		fprintf(w->f, " %" PRIu64 "\n", last ? count : histogram_count_to(h, bits));
 	}
 	fprintf(w->f, "%s_count", w->family);
 	va_copy(again, ap);
 	put_labels(w->f, again, NULL);
 	va_end(again);
-	fprintf(w->f, " %" PRIu64 "\n%s_sum", cumulative, w->family);
+	fprintf(w->f, " %" PRIu64 "\n%s_sum", count, w->family);
 	put_labels(w->f, ap, NULL);
 	va_end(ap);
-	fprintf(w->f, " %.9g\n",
-		(double)atomic_load_explicit(&h->sum_ns, memory_order_relaxed) / 1e9);
+	fprintf(w->f, " %.9g\n", (double)h->sum_ns / 1e9);
 }
 
 /* ---- this process ---- */

@@ -24,6 +24,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/histogram.h"
+
 struct metric_counter {
 	_Atomic uint64_t value;
 };
@@ -37,19 +39,6 @@ static inline uint64_t metric_get(const struct metric_counter *c)
 {
 	return atomic_load_explicit(&c->value, memory_order_relaxed);
 }
-
-/*
- * Times in nanoseconds in buckets of powers of four from 1 us to 68 s: bucket i counts values up
- * to 1024 * 4^i ns.
- */
-#define METRIC_BUCKET_COUNT 14
-
-struct metric_histogram {
-	_Atomic uint64_t buckets[METRIC_BUCKET_COUNT + 1]; /* not cumulative; the last is +Inf */
-	_Atomic uint64_t sum_ns;
-};
-
-void metric_observe(struct metric_histogram *h, uint64_t ns);
 
 enum metrics_type {
 	METRICS_COUNTER,
@@ -75,7 +64,11 @@ void metrics_family(struct metrics_writer *w, const char *name, enum metrics_typ
 /* One sample of the current family; label names and values in turn, then NULL. */
 void metrics_u64(struct metrics_writer *w, uint64_t value, ...) __attribute__((sentinel));
 void metrics_double(struct metrics_writer *w, double value, ...) __attribute__((sentinel));
-void metrics_histogram(struct metrics_writer *w, const struct metric_histogram *h, ...)
+/* Times as seconds, with a bucket for every power of two from METRICS_BUCKET_FIRST (4 us) to
+ * METRICS_BUCKET_LAST (17 s). */
+#define METRICS_BUCKET_FIRST 12
+#define METRICS_BUCKET_LAST  34
+void metrics_histogram(struct metrics_writer *w, const struct histogram *h, ...)
 	__attribute__((sentinel));
 /* process_* of this process: memory, processor time, descriptors; pass it to metrics_add(). */
 void metrics_collect_process(struct metrics_writer *w, void *ctx);

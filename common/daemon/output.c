@@ -126,6 +126,18 @@ static void clean(char *buf)
 			*buf = '?';
 }
 
+/* Three digits: "0.8 us", "118 us", "1.25 ms", "12.5 s". */
+static void format_nanoseconds(uint64_t ns, char *buf, size_t size)
+{
+	static const char *const units[] = { "us", "ms", "s" };
+	double n = (double)ns / 1000;
+	size_t unit = 0;
+
+	for (; n >= 999.5 && unit < 2; unit++)
+		n /= 1000;
+	snprintf(buf, size, "%.*f %s", n < 9.995 ? 2 : n < 99.95 ? 1 : 0, n, units[unit]);
+}
+
 static void format_cell(json_t *object, const struct output_column *col, char *buf, size_t size)
 {
 	json_t *j = find_member(object, col->key);
@@ -140,6 +152,12 @@ static void format_cell(json_t *object, const struct output_column *col, char *b
 	case OUTPUT_SIZE:
 		if (number) {
 			size_format_human(n, buf);
+			return;
+		}
+		break;
+	case OUTPUT_NANOSECONDS:
+		if (number) {
+			format_nanoseconds(n, buf, size);
 			return;
 		}
 		break;
@@ -182,7 +200,7 @@ static size_t text_width(const char *text)
 static bool is_right_aligned(enum output_format format)
 {
 	return format == OUTPUT_SIZE || format == OUTPUT_NUMBER || format == OUTPUT_DURATION ||
-	       format == OUTPUT_PERCENT;
+	       format == OUTPUT_NANOSECONDS || format == OUTPUT_PERCENT;
 }
 
 /* One cell of a row: padded, but nothing behind the last column. */

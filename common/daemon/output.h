@@ -16,12 +16,13 @@
 #include <jansson.h>
 
 enum output_format {
-	OUTPUT_TEXT,	 /* strings as they are, numbers, true/false as yes/no, arrays "a,b" */
-	OUTPUT_SIZE,	 /* bytes as "1.5 GiB", right-aligned */
-	OUTPUT_NUMBER,	 /* right-aligned */
-	OUTPUT_DURATION, /* milliseconds as "2h 5m", right-aligned */
-	OUTPUT_TIME,	 /* seconds since 1970 as local "2026-01-31 13:45:00" */
-	OUTPUT_PERCENT,	 /* a number 0..100 as "42 %", right-aligned */
+	OUTPUT_TEXT,	    /* strings as they are, numbers, true/false as yes/no, arrays "a,b" */
+	OUTPUT_SIZE,	    /* bytes as "1.5 GiB", right-aligned */
+	OUTPUT_NUMBER,	    /* right-aligned */
+	OUTPUT_DURATION,    /* milliseconds as "2h 5m", right-aligned */
+	OUTPUT_NANOSECONDS, /* a time under a minute as "118 us", right-aligned */
+	OUTPUT_TIME,	    /* seconds since 1970 as local "2026-01-31 13:45:00" */
+	OUTPUT_PERCENT,	    /* a number 0..100 as "42 %", right-aligned */
 };
 
 struct output_column {
