@@ -55,6 +55,15 @@ def _jobs():
 JOBS = _jobs()
 
 
+# What the README's table shows of fio besides the targets: it sends requests singly and is itself
+# the limit.
+README_FIO = ("read-1", "read-32", "write-1", "write-32", "cold-32")
+# One of each kind: how jobs are given to the clients, and what is made of their answers.
+SMOKE = {"ram": {("fio", "mixed-32"), ("batch", "read-128")},
+         "disk": {("fio", "sync"), ("batch", "write-4x32"), ("batch", "cold-32"),
+                  ("fio", "seq-read")}}
+
+
 def stage(job):
     """The order of measuring: what the sequential fill left is read sequentially, then comes
     precondition(), then reads, then writes."""
@@ -72,10 +81,10 @@ def _client(*argv):
     return json.loads(r.stdout[r.stdout.index("{"):])
 
 
-def batch(peer, *options):
+def batch(peer, *options, export="demo"):
     """One run of the batching client; its result as it is."""
     return _client(os.path.join(BUILD, "tests", "bench", "batch"),
-                   *[str(o) for o in options], peer.socket, "demo")
+                   *[str(o) for o in options], peer.socket, export)
 
 
 def run_batch(peer, job, seconds, span_mib, seed):
@@ -149,6 +158,14 @@ def fill(peer, mib, offset_mib=0):
     """Every block written once, with what no server can compress or leave out."""
     batch(peer, "-m", "write", "-l", "-b", 1 << 20, "-q", 4, "-o", offset_mib, "-S", mib, "-n",
           mib, "-e")
+
+
+def verify(peer, mib):
+    """Write known content all over, read it back through every way of sending: was it the disk
+    that answered?"""
+    batch(peer, "-k", 1, "-m", "write", "-l", "-b", 1 << 20, "-q", 4, "-S", mib, "-n", mib, "-e")
+    batch(peer, "-k", 1, "-m", "mixed", "-q", 32, "-d", 4, "-c", 4, "-S", mib, "-n", 4096)
+    batch(peer, "-k", 1, "-l", "-b", 1 << 20, "-q", 4, "-S", mib, "-n", mib)
 
 
 def precondition(peer, span_mib):
