@@ -105,6 +105,15 @@ class Namespace:
                                      source), text=True, stdout=subprocess.PIPE)
         return r.stdout.strip() if r.returncode == 0 else None
 
+    def speaks_v6(self):
+        """Whoever has an address of IPv6 has a link-local one too, and none is tentative."""
+        rows = [line.split() for line in
+                self.sh("cat", "/proc/self/net/if_inet6").splitlines()]
+        using = {dev for addr, _, _, _, _, dev in rows if addr[:4] != "fe80" and dev != "lo"}
+        ready = {dev for addr, _, _, _, _, dev in rows if addr[:4] == "fe80"}
+        tentative = {dev for _, _, _, _, flags, dev in rows if int(flags, 16) & 0x40}
+        return using <= ready - tentative
+
     def pings(self, addr, timeout=1, count=1):
         return subprocess.run(self.argv("ping", "-c", count, "-W", timeout, "-i", "0.2", addr),
                               stdout=subprocess.DEVNULL,
@@ -128,6 +137,7 @@ class HostNet:
         sh("mount", "-t", "sysfs", "sysfs", "/sys")
         self.host = Host()
         self.internet = Namespace("internet")
+        self.guests = []
         sh("ip", "link", "add", "eth0", "type", "veth", "peer", "inet0", "netns", "internet")
         for addr in (HOST4 + "/24", HOST6 + "/64"):
             sh("ip", "address", "add", addr, "dev", "eth0", "nodad")
@@ -150,7 +160,19 @@ class HostNet:
                   *([] if ":" in addr else ["+"]))
         for gateway in gateways:
             ns.sh("ip", "route", "add", "default", "via", gateway)
+        self.guests.append(ns)
         return ns
+
+    def settle(self, timeout=10):
+        """Wait until IPv6 answers everywhere: a link joins the groups that neighbours are asked
+        in once the kernel takes it for running (it looks once a second), and its link-local
+        address, which a router asks with, takes another second or two to be found unique."""
+        end = time.monotonic() + timeout
+        for ns in (self.host, self.internet, *self.guests):
+            while not ns.speaks_v6():
+                check(time.monotonic() < end, f"IPv6 of \"{ns.name}\" is not ready:\n" +
+                      ns.sh("ip", "-6", "address"))
+                time.sleep(0.02)
 
 
 class Netd:
