@@ -95,8 +95,36 @@ static int sub_name(struct lowering *w, const char *name, unsigned vid, char *bu
 	return 0;
 }
 
+/* What the kernel would make of the MAC (RFC 4291, appendix A). */
+static struct prefix link_local(const struct mac *m)
+{
+	uint8_t b[16] = { 0xfe, 0x80, [11] = 0xff, [12] = 0xfe };
+
+	memcpy(b + 8, m->b, 3);
+	memcpy(b + 13, m->b + 3, 3);
+	b[8] ^= 0x02;
+	return (struct prefix){ addr_from_bytes(6, b), 64 };
+}
+
+/*
+ * A router needs a link-local address: neighbours are asked from it, and guests believe no router
+ * advertisement from another.  By us, because the kernel makes one only when a link comes up, and
+ * keeps it back for seconds to see whether it is unique.
+ */
+static int add_link_local(struct vlan_link *l, const struct vlan_segment *seg)
+{
+	const struct prefix p = link_local(&l->mac);
+
+	for (size_t i = 0; i < seg->address_count; i++)
+		if (seg->addresses[i].addr.family == 6)
+			return vlan_link_add_addr(l, &p, true);
+	return 0;
+}
+
 static int add_addresses(struct vlan_link *l, const struct vlan_segment *seg)
 {
+	if (add_link_local(l, seg))
+		return -ENOMEM;
 	for (size_t i = 0; i < seg->address_count; i++)
 		if (vlan_link_add_addr(l, &seg->addresses[i], true))
 			return -ENOMEM;

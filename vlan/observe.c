@@ -246,9 +246,7 @@ static void claim_addrs(struct vlan_state *s)
 {
 	for (size_t i = 0; i < s->link_count; i++)
 		for (size_t k = 0; k < s->links[i].addr_count; k++)
-			s->links[i].addrs[k].ours =
-				vlan_link_is_ours(&s->links[i]) &&
-				!addr_is_link_local(&s->links[i].addrs[k].prefix.addr);
+			s->links[i].addrs[k].ours = vlan_link_is_ours(&s->links[i]);
 }
 
 /* A bridge that does not filter keeps lists all the same (VLAN 1 on each port): they say nothing.

@@ -124,7 +124,10 @@ static void put_kind(struct nlmsghdr *nlh, const struct vlan_link *l)
 	mnl_attr_nest_end(nlh, info);
 }
 
-/* No link-local address on a link that carries other people's frames. */
+/*
+ * No link-local address by itself: none on a link that carries other people's frames, and gateways
+ * get theirs as an address among the others, at once and also when IPv6 comes later.
+ */
 static void put_addrgen_none(struct nlmsghdr *nlh)
 {
 	struct nlattr *spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
@@ -133,14 +136,6 @@ static void put_addrgen_none(struct nlmsghdr *nlh)
 	mnl_attr_put_u8(nlh, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
 	mnl_attr_nest_end(nlh, inet6);
 	mnl_attr_nest_end(nlh, spec);
-}
-
-static bool wants_link_local(const struct vlan_link *l)
-{
-	for (size_t i = 0; i < l->addr_count; i++)
-		if (l->addrs[i].prefix.addr.family == 6)
-			return true;
-	return false;
 }
 
 /* Mark and everything else that is not taken at birth. */
@@ -155,8 +150,7 @@ static int put_mark(struct nlbuf *b, const struct vlan_link *l)
 		mnl_attr_put(nlh, IFLA_ADDRESS, sizeof(l->mac.b), l->mac.b);
 	if (l->kind != VLAN_KIND_DOT1Q && l->mtu)
 		mnl_attr_put_u32(nlh, IFLA_MTU, l->mtu);
-	if (!wants_link_local(l))
-		put_addrgen_none(nlh);
+	put_addrgen_none(nlh);
 	nlbuf_end(b, nlh);
 	return 0;
 }
@@ -487,8 +481,7 @@ int vlan_wire_restore(struct nlbuf *b, const struct vlan_op *op, const struct vl
 	if (!r && l->up)
 		r = put_up(b, l);
 	for (size_t i = 0; i < l->addr_count && !r; i++)
-		if (!addr_is_link_local(&l->addrs[i].prefix.addr))
-			r = put_addr(b, true, l->name, &l->addrs[i], res);
+		r = put_addr(b, true, l->name, &l->addrs[i], res);
 	return r;
 }
 
