@@ -113,6 +113,11 @@ const struct nat_rule nat_rules[] = {
 	{ NAT_CHAIN_SERVICES, "drop", { DROP } },
 
 	{ NAT_CHAIN_INPUT, "ct state established,related accept", { IS_ESTABLISHED, ACCEPT } },
+	/* Also from a trunk, whose guests may route for each other, and our own dnsmasq's, which the
+	 * kernel hands back: the host is configured by its uplinks only. */
+	{ NAT_CHAIN_INPUT, "iifname @vlans icmpv6 type nd-router-advert drop",
+	  { META(IIFNAME, 1), IN(VLANS, 1), V6, IS_PROTO(IPPROTO_ICMPV6), LOAD(TRANSPORT, 1, 0, 1),
+	    CMP(EQ, 1, 1, 134), DROP } },
 	{ NAT_CHAIN_INPUT, "iifname vmap @vlan_host", { META(IIFNAME, 1), VMAP(HOST, 1) } },
 
 	{ NAT_CHAIN_FORWARDS, "dnat ip to meta l4proto . ip daddr . th dport map @fwd4",

@@ -137,11 +137,13 @@ static int demand_servers(struct reconcile *r, struct conf *c)
 }
 
 /* What is not undone when it fails: the network stands without it, and it is tried again. */
-static void apply_around(struct reconcile *r, struct conf *c, const struct netd_desired *want)
+static void apply_around(struct reconcile *r, struct conf *c, const struct netd_desired *want,
+			 const struct sight *s)
 {
 	struct err err = { 0 };
 
-	if (settings_apply(r->st, want->forward4, want->forward6, &err) < 0)
+	if (settings_apply(r->st, want->forward4, want->forward6, &s->links, &want->links, &err) <
+	    0)
 		log_error("settings", "%s", err.text);
 	if (demand_servers(r, c) < 0)
 		log_error("dnsmasq", "out of memory");
@@ -216,13 +218,14 @@ int reconcile_apply(struct reconcile *r, struct conf *c, enum reconcile_mode mod
 	tell_queue(r, c);
 	rc = rc < 0 ? rc : prepare(c, &s, mode != RECONCILE_STRICT, &want, &sub);
 	rc = rc < 0 ? rc : apply_plan(r, &s, &want, ret_count, &sub);
-	sight_clear(&s);
 	if (rc == 0) {
 		r->stats.apply_count++;
-		apply_around(r, c, &want);
+		apply_around(r, c, &want, &s);
 		put_in_force(r, c, &want);
-		return 0;
 	}
+	sight_clear(&s);
+	if (rc == 0)
+		return 0;
 	r->stats.apply_failed_count++;
 	snprintf(r->stats.last_error, sizeof(r->stats.last_error), "%s", sub.text);
 	if (mode == RECONCILE_RESTORE) {
@@ -318,13 +321,13 @@ int reconcile_down(struct reconcile *r, size_t *ret_count, struct err *err)
 		rc = plan_execute(r, &plan, err);
 	}
 	plan_clear(&plan);
+	if (rc == 0 && settings_apply(r->st, false, false, &s.links, &nothing.links, &sub) < 0)
+		log_error("settings", "%s", sub.text);
 	sight_clear(&s);
 	if (rc < 0)
 		return rc;
 	if (r->conf)
 		put_in_force(r, NULL, &nothing);
-	if (settings_apply(r->st, false, false, &sub) < 0)
-		log_error("settings", "%s", sub.text);
 	if (r->servers && dnsmasq_set_apply(r->servers, NULL, 0, &sub) < 0)
 		log_error("dnsmasq", "%s", sub.text);
 	loop_timer_stop(r->retry);
@@ -421,6 +424,8 @@ static void on_settled(void *ctx)
 	if (rc == 0 && r->want.missing_count)
 		rc = refresh_want(r, &s, &err);
 	rc = rc < 0 ? rc : repair(r, &s, &err);
+	if (rc == 0)
+		apply_around(r, r->conf, &r->want, &s);
 	sight_clear(&s);
 	if (rc < 0) {
 		r->stats.repair_failed_count++;
@@ -431,7 +436,6 @@ static void on_settled(void *ctx)
 	}
 	r->retry_ms = RETRY_FIRST_MS;
 	loop_timer_stop(r->retry);
-	apply_around(r, r->conf, &r->want);
 	if (r->stats.repaired_count != before)
 		r->stats.last_repair_us = r->plan_done_us - start;
 }

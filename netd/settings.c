@@ -5,7 +5,6 @@
  */
 #include "netd/settings.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -73,26 +72,46 @@ static int setting_change(struct state *st, const char *path, const char *value,
 	return r < 0 ? r : setting_write(path, value, err);
 }
 
-/* Interfaces that listen to router advertisements as hosts do: with forwarding they would stop. */
-static int keep_hearing(struct state *st, struct err *err)
+static int keep_hearing_on(struct state *st, const char *ifname, struct err *err)
 {
-	DIR *d = opendir("/proc/sys/" CONF6);
-	struct dirent *e;
+	char path[160], now[64];
+
+	snprintf(path, sizeof(path), CONF6 "/%s/accept_ra", ifname);
+	if (!setting_read(path, now, sizeof(now)) || strcmp(now, "1") != 0)
+		return 0;
+	return setting_change(st, path, "2", err);
+}
+
+/* Interfaces that listen to router advertisements as hosts do: with forwarding they would stop. */
+static int keep_hearing(struct state *st, const struct vlan_state *seen,
+			const struct vlan_state *want, struct err *err)
+{
 	int r = 0;
 
-	while (d && r == 0 && (e = readdir(d))) {
-		char path[320], now[64];
+	for (size_t i = 0; i < seen->link_count && r == 0; i++) {
+		const struct vlan_link *l = &seen->links[i], *w = vlan_state_find(want, l->name);
 
-		if (e->d_name[0] == '.' || strcmp(e->d_name, "all") == 0 ||
-		    strcmp(e->d_name, "lo") == 0)
+		if (strcmp(l->name, "lo") == 0 || l->master_ifindex || vlan_link_is_ours(l) ||
+		    (w && !w->addr_only))
 			continue;
-		snprintf(path, sizeof(path), CONF6 "/%s/accept_ra", e->d_name);
-		if (strlen(path) < 160 && setting_read(path, now, sizeof(now)) &&
-		    strcmp(now, "1") == 0)
-			r = setting_change(st, path, "2", err);
+		r = keep_hearing_on(st, l->name, err);
 	}
-	if (d)
-		closedir(d);
+	return r;
+}
+
+/* A NIC that went and came back is new to the kernel: as it was set before it went. */
+static int hear_again(struct state *st, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < st->sysctl_count && r == 0; i++) {
+		const struct state_sysctl *s = &st->sysctls[i];
+		char now[64];
+
+		if (strncmp(s->path, CONF6, strlen(CONF6)) == 0 && strcmp(s->path, FORWARD6) != 0 &&
+		    setting_read(s->path, now, sizeof(now)) && strcmp(now, "1") == 0)
+			r = setting_write(s->path, "2", err);
+	}
 	return r;
 }
 
@@ -119,7 +138,8 @@ static int put_back(struct state *st, bool v6, struct err *err)
 	return state_forget_sysctls(st, v6 ? "net/ipv6/" : "net/ipv4/", err);
 }
 
-int settings_apply(struct state *st, bool forward4, bool forward6, struct err *err)
+int settings_apply(struct state *st, bool forward4, bool forward6, const struct vlan_state *seen,
+		   const struct vlan_state *want, struct err *err)
 {
 	int r = forward4 ? setting_change(st, FORWARD4, "1", err) : put_back(st, false, err);
 
@@ -128,8 +148,8 @@ int settings_apply(struct state *st, bool forward4, bool forward6, struct err *e
 	if (!forward6)
 		return put_back(st, true, err);
 	if (setting_is(FORWARD6, "1"))
-		return 0;
-	r = keep_hearing(st, err);
+		return hear_again(st, err);
+	r = keep_hearing(st, seen, want, err);
 	return r < 0 ? r : setting_change(st, FORWARD6, "1", err);
 }
 

@@ -5,8 +5,11 @@
  *
  *	net/ipv4/ip_forward			1 while some VLAN has an IPv4 address
  *	net/ipv6/conf/all/forwarding		1 while some VLAN has an IPv6 address
- *	net/ipv6/conf/IF/accept_ra		1 becomes 2, else forwarding=1 would end
- *autoconfiguration
+ *	net/ipv6/conf/IF/accept_ra		1 becomes 2 on interfaces of the host itself, else
+ *						forwarding=1 would end autoconfiguration
+ *
+ * Never on ours, on ports of bridges, nor as the default of interfaces to come: there it would let
+ * guests, and our own dnsmasq, configure the host.
  *
  * What was there before is remembered in the state first, and put back when nothing needs it any
  * more.  Blocking, cheap; compare then set, so nothing is written while all is as it should be.
@@ -19,10 +22,15 @@
 
 #include "common/base/err.h"
 #include "netd/state.h"
+#include "vlan/vlan.h"
 
-/* Make them so.  0 or the first failure. */
-int settings_apply(struct state *st, bool forward4, bool forward6, struct err *err)
-	__attribute__((nonnull(1), warn_unused_result));
+/*
+ * Make them so.  `seen` are the links that are there, `want` ours as they are wanted.  0 or the
+ * first failure.
+ */
+int settings_apply(struct state *st, bool forward4, bool forward6, const struct vlan_state *seen,
+		   const struct vlan_state *want, struct err *err)
+	__attribute__((nonnull(1, 4, 5), warn_unused_result));
 
 /* What settings_apply() would write, one line each; returns how many. */
 size_t settings_diff(bool forward4, bool forward6, void (*line)(void *ctx, const char *text),

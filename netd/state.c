@@ -168,6 +168,15 @@ static bool take_pending(const json_t *o, struct state_pending *p)
 	       take_string(v, "boot", p->boot_id, sizeof(p->boot_id));
 }
 
+/* Below /proc/sys and nowhere else; "a..b" is a name that an interface may have. */
+static bool sysctl_path_valid(const char *path)
+{
+	size_t len = strlen(path);
+
+	return len && path[0] != '/' && strncmp(path, "../", 3) != 0 && !strstr(path, "/../") &&
+	       !(len >= 2 && strcmp(path + len - 2, "..") == 0 && (len == 2 || path[len - 3] == '/'));
+}
+
 static bool take_sysctls(const json_t *o, struct state *st)
 {
 	const json_t *all = json_object_get(o, "sysctls");
@@ -183,7 +192,7 @@ static bool take_sysctls(const json_t *o, struct state *st)
 		struct state_sysctl *s = &st->sysctls[st->sysctl_count];
 
 		if (!json_is_string(value) || strlen(path) >= sizeof(s->path) ||
-		    json_string_length(value) >= sizeof(s->value) || strstr(path, ".."))
+		    json_string_length(value) >= sizeof(s->value) || !sysctl_path_valid(path))
 			return false;
 		strcpy(s->path, path);
 		strcpy(s->value, json_string_value(value));

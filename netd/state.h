@@ -24,7 +24,7 @@
 #define STATE_HASH_LEN	 64 /* SHA-256 in hex */
 #define STATE_WHO_MAX	 128
 #define STATE_BOOT_ID	 36
-#define STATE_SYSCTL_MAX 64 /* remembered kernel settings; a host has a handful of uplinks */
+#define STATE_SYSCTL_MAX 256 /* remembered kernel settings; a host has a handful of NICs */
 
 /* Time as the confirm window needs it: monotonic through suspend, and which boot it belongs to. */
 struct state_now {

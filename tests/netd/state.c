@@ -274,6 +274,9 @@ static void damage_is_an_error_with_the_file(void **p)
 		"{\"version\": 1, \"confirmed\": \"../../etc/passwd\"}",
 		"{\"version\": 1, \"pending\": {}}",
 		"{\"version\": 1, \"sysctls\": {\"../../x\": \"1\"}}",
+		"{\"version\": 1, \"sysctls\": {\"net/../x\": \"1\"}}",
+		"{\"version\": 1, \"sysctls\": {\"net/..\": \"1\"}}",
+		"{\"version\": 1, \"sysctls\": {\"/etc/x\": \"1\"}}",
 	};
 	char path[256];
 
