@@ -73,16 +73,39 @@ static void canonical_name(const struct server *server, const struct reactor *r,
 		snprintf(buf, size, "%s", volume);
 }
 
+static void describe(const struct server *server, const struct reactor *r, const char *volume,
+		     char *buf, size_t size)
+{
+	buf[0] = '\0';
+	if (server->params.describe)
+		server->params.describe(server->params.describe_user, reactor_name(r), volume, buf,
+					size);
+}
+
 static void fill(const struct server *server, const struct reactor *r,
 		 const struct thin_vol_stat *stat, bool read_only, struct handshake_export *export)
 {
 	export->size_bytes = stat->size_bytes;
 	export->read_only = read_only;
 	canonical_name(server, r, stat->name, export->name, sizeof(export->name));
-	export->description[0] = '\0';
-	if (server->params.describe)
-		server->params.describe(server->params.describe_user, reactor_name(r), stat->name,
-					export->description, sizeof(export->description));
+	describe(server, r, stat->name, export->description, sizeof(export->description));
+}
+
+static bool is_barred(const struct server *server, const struct reactor *r, const char *volume)
+{
+	for (const struct server_bar *bar = server->bars; bar; bar = bar->next)
+		if (bar->reactor == r && !strcmp(bar->volume, volume))
+			return true;
+	return false;
+}
+
+static int refuse_barred(const struct server *server, const struct reactor *r, const char *volume,
+			 struct err *err)
+{
+	if (!is_barred(server, r, volume))
+		return 0;
+	return err_set(err, -EBUSY,
+		       "the administrator is changing this volume, try again in a moment");
 }
 
 static int ops_find(void *user, const struct export_name *name, struct handshake_export *ret_export,
@@ -94,18 +117,12 @@ static int ops_find(void *user, const struct export_name *name, struct handshake
 	struct reactor *r;
 	int rc = find_pool(server, name, &r, &lookup, err);
 
+	if (!rc)
+		rc = refuse_barred(server, r, lookup.stat.name, err); /* as open would */
 	if (rc)
 		return rc;
 	fill(server, r, &lookup.stat, lookup.read_only, ret_export);
 	return 0;
-}
-
-static bool is_barred(const struct server *server, const struct reactor *r, const char *volume)
-{
-	for (const struct server_bar *bar = server->bars; bar; bar = bar->next)
-		if (bar->reactor == r && !strcmp(bar->volume, volume))
-			return true;
-	return false;
 }
 
 static int ops_open(void *user, const struct export_name *name, struct handshake_export *ret_export,
@@ -120,10 +137,9 @@ static int ops_open(void *user, const struct export_name *name, struct handshake
 	int rc;
 
 	rc = find_pool(server, name, &r, &lookup, err);
-	if (!rc && is_barred(server, r, lookup.stat.name))
-		rc = err_set(err, -EBUSY,
-			     "the administrator is changing this volume, try again in a moment");
-	else if (!rc) {
+	if (!rc)
+		rc = refuse_barred(server, r, lookup.stat.name, err);
+	if (!rc) {
 		rc = reactor_open_vol(r, lookup.stat.name, &client->vol, &stat, &read_only);
 		if (rc)
 			err_set(err, rc,
@@ -164,8 +180,15 @@ static int next_batch(struct reactor *r, void *arg)
 	return 0;
 }
 
+static void list_one(const struct server *server, const struct reactor *r, const char *volume,
+		     struct handshake_listed *to)
+{
+	canonical_name(server, r, volume, to->name, sizeof(to->name));
+	describe(server, r, volume, to->description, sizeof(to->description));
+}
+
 static size_t ops_list(void *user, struct handshake_list *list,
-		       char names[HANDSHAKE_LIST_BATCH][EXPORT_NAME_MAX + 1])
+		       struct handshake_listed exports[HANDSHAKE_LIST_BATCH])
 {
 	struct client *client = user;
 	struct server *server = client->server;
@@ -181,8 +204,7 @@ static size_t ops_list(void *user, struct handshake_list *list,
 			continue;
 		}
 		for (i = 0; i < batch.count; i++)
-			canonical_name(server, r, batch.stats[i].name, names[i],
-				       EXPORT_NAME_MAX + 1);
+			list_one(server, r, batch.stats[i].name, &exports[i]);
 		snprintf(list->after, sizeof(list->after), "%s", batch.stats[batch.count - 1].name);
 		return batch.count;
 	}

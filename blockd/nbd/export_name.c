@@ -6,17 +6,31 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OPTIONS_MAX 512 /* bytes behind an empty name */
+#define OPTIONS_MAX	  512 /* bytes behind an empty name */
+#define LOCK_OPTION_SHOWN 32  /* bytes of it in the text for the client */
 
 static int name_part(const char *from, size_t len, char *to, struct err *err)
 {
 	if (!len || len > THIN_NAME_MAX || memchr(from, 0, len))
 		return err_set(err, -ENOENT, "no such export: not a volume's name");
 	if (memchr(from, '@', len))
-		return err_set(err, -ENOENT, "no such export: snapshots are not served");
+		return err_set(err, -ENOENT, "no such export: this version has no snapshots");
 	memcpy(to, from, len);
 	to[len] = '\0';
 	return 0;
+}
+
+/*
+ * Options of the grammar that ask for the write lock.  A client that names them counts on being
+ * fenced, so they are refused, not ignored; and by policy, as the name is well-formed.
+ */
+static bool is_lock_option(const char *at, size_t len)
+{
+	static const char holder[] = "holder=", standby[] = "standby", single[] = "single";
+
+	return (len >= strlen(holder) && !memcmp(at, holder, strlen(holder))) ||
+	       (len == strlen(standby) && !memcmp(at, standby, len)) ||
+	       (len == strlen(single) && !memcmp(at, single, len));
 }
 
 static int name_options(const char *at, const char *end, struct export_name *name, struct err *err)
@@ -25,6 +39,11 @@ static int name_options(const char *at, const char *end, struct export_name *nam
 		const char *stop = memchr(at, ';', (size_t)(end - at));
 		size_t len = (size_t)((stop ? stop : end) - at);
 
+		if (is_lock_option(at, len))
+			return err_set(err, -EACCES,
+				       "this version has no write locks: leave \";%.*s\" away",
+				       (int)(len < LOCK_OPTION_SHOWN ? len : LOCK_OPTION_SHOWN),
+				       at);
 		if (len != 2 || memcmp(at, "ro", 2))
 			return err_set(err, -ENOENT,
 				       "no such export: unknown option behind ';' (known: ro)");

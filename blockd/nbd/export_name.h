@@ -20,7 +20,9 @@ struct export_name {
 /*
  * Take a name apart; `name` need not end with a NUL.  Checks only the shape: whether there is such
  * a pool and volume is the finder's business.  -ENOENT with a sentence for the client if it can
- * not be an export's name: empty, too long, other options than `ro`, `@snapshot`.
+ * not be an export's name: empty, too long, an unknown option, `@snapshot` (there are none yet).
+ * -EACCES for the options that ask for a write lock (`holder=`, `standby`, `single`), which is not
+ * served yet.
  */
 int export_name_parse(const char *name, size_t len, struct export_name *ret_name, struct err *err);
 

@@ -19,7 +19,8 @@
 #include "common/base/err.h"
 #include "thin/thin.h"
 
-#define HANDSHAKE_LIST_BATCH 16u
+#define HANDSHAKE_LIST_BATCH	  16u
+#define HANDSHAKE_DESCRIPTION_MAX 255u
 
 struct handshake;
 
@@ -27,7 +28,12 @@ struct handshake_export {
 	uint64_t size_bytes;
 	bool read_only;			/* whatever was asked for, it can not be written */
 	char name[EXPORT_NAME_MAX + 1]; /* canonical, as LIST would show it */
-	char description[128];		/* "" for none */
+	char description[HANDSHAKE_DESCRIPTION_MAX + 1]; /* "" for none */
+};
+
+struct handshake_listed {
+	char name[EXPORT_NAME_MAX + 1];
+	char description[HANDSHAKE_DESCRIPTION_MAX + 1];
 };
 
 /* Where a LIST stands; zeroed at its begin, otherwise the callback's. */
@@ -48,9 +54,9 @@ struct handshake_ops {
 	 * most once. */
 	int (*open)(void *user, const struct export_name *name, struct handshake_export *ret_export,
 		    struct err *err);
-	/* The next up to HANDSHAKE_LIST_BATCH names; 0 at the end. */
+	/* The next up to HANDSHAKE_LIST_BATCH exports; 0 at the end. */
 	size_t (*list)(void *user, struct handshake_list *list,
-		       char names[HANDSHAKE_LIST_BATCH][EXPORT_NAME_MAX + 1]);
+		       struct handshake_listed exports[HANDSHAKE_LIST_BATCH]);
 	/* What the empty name means here, as a client would write it; NULL: nothing.  May be NULL
 	 * itself. */
 	const char *(*preset)(void *user);

@@ -11,7 +11,8 @@
 #define OPTIONS_MAX	 256u
 #define OUT_SIZE	 (16u << 10)
 #define OUT_RESERVE	 (4u << 10) /* the largest answer to one option but LIST, with room */
-#define LIST_ENTRY_MAX	 (sizeof(struct nbd_option_reply) + 4 + EXPORT_NAME_MAX)
+#define LIST_ENTRY_MAX                                                                             \
+	(sizeof(struct nbd_option_reply) + sizeof(be32_t) + sizeof(struct handshake_listed))
 
 static_assert(HANDSHAKE_LIST_BATCH * LIST_ENTRY_MAX + sizeof(struct nbd_option_reply) < OUT_SIZE,
 	      "a batch of LIST fits an empty buffer");

@@ -241,18 +241,22 @@ void option_list(struct handshake *h)
 
 bool option_list_more(struct handshake *h)
 {
-	char names[HANDSHAKE_LIST_BATCH][EXPORT_NAME_MAX + 1];
+	struct handshake_listed exports[HANDSHAKE_LIST_BATCH];
 	size_t count, i;
 
 	if (handshake_out_room(h) <
 	    HANDSHAKE_LIST_BATCH * LIST_ENTRY_MAX + sizeof(struct nbd_option_reply))
 		return false;
-	count = h->ops->list(h->user, &h->list, names);
+	count = h->ops->list(h->user, &h->list, exports);
 	for (i = 0; i < count; i++) {
-		be32_t len = be32_put((uint32_t)strlen(names[i]));
+		size_t name_len = strlen(exports[i].name);
+		size_t description_len = strlen(exports[i].description);
+		be32_t len = be32_put((uint32_t)name_len);
 
-		handshake_reply_begin(h, NBD_REP_SERVER, &len, sizeof(len), strlen(names[i]));
-		handshake_out(h, names[i], strlen(names[i]));
+		handshake_reply_begin(h, NBD_REP_SERVER, &len, sizeof(len),
+				      name_len + description_len);
+		handshake_out(h, exports[i].name, name_len);
+		handshake_out(h, exports[i].description, description_len);
 	}
 	if (!count) {
 		handshake_reply(h, NBD_REP_ACK, NULL, 0);

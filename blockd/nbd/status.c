@@ -19,9 +19,10 @@
 
 #include "blockd/nbd/contexts.h"
 
-#define STATUS_BYTES	 (512u << 10)
-#define STATUS_BYTES_ONE 4096u /* REQ_ONE: what differs in one context may be one run in another   \
-				*/
+#define STATUS_BYTES (512u << 10)
+#define STATUS_BYTES_ONE                                                                           \
+	4096u /* REQ_ONE: what differs in one context may be one run in another                    \
+	       */
 
 /* Bytes of the buffer for one extent, descriptors included; and for the headers. */
 static uint32_t extent_cost(const struct transmit *t)

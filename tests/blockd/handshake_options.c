@@ -87,6 +87,9 @@ static void list_names_all_however_many(void **state)
 		assert_true(cursor_string(&c, cursor_be32(&c), name, sizeof(name)));
 		snprintf(want, sizeof(want), "vol%u", i);
 		assert_string_equal(name, want);
+		assert_int_equal(cursor_left(&c),
+				 i % 2 ? 0 : 6); /* a description, if there is one */
+		assert_memory_equal(c.at, "a disk", cursor_left(&c));
 	}
 	expect(rig, NBD_OPT_LIST, NBD_REP_ACK);
 	expect_nothing(rig);
@@ -250,8 +253,9 @@ static void names_that_are_no_exports_are_unknown(void **state)
 		"nosuch",
 		"demo;",
 		"demo;rw",
-		"demo;ro;holder=7",
-		"demo;standby",
+		"demo;standbyx",
+		"demo;holder",
+		"demo;;ro",
 		"demo@monday",
 		"/demo",
 		"pool/",
@@ -271,12 +275,35 @@ static void names_that_are_no_exports_are_unknown(void **state)
 	longest[NBD_STRING_MAX] = '\0';
 	option_go(rig, NBD_OPT_GO, longest, NULL, 0);
 	expect(rig, NBD_OPT_GO, NBD_REP_ERR_UNKNOWN);
-	option_go(rig, NBD_OPT_GO, "locked", NULL, 0);
-	expect(rig, NBD_OPT_GO, NBD_REP_ERR_POLICY);
 	expect_nothing(rig);
 	/* None of this has hurt. */
 	option_go(rig, NBD_OPT_GO, "demo", NULL, 0);
 	assert_int_equal(handshake_state(rig->h), HANDSHAKE_READY);
+	end(rig);
+}
+
+/* What is refused by policy says why; that a name asks for a lock tells nothing about volumes. */
+static void locks_are_refused_by_policy(void **state)
+{
+	static const char *const names[][2] = {
+		{ "locked", "held by someone else" }, { "demo;holder=7f1a", ";holder=7f1a" },
+		{ "demo;ro;holder=", ";holder=" },    { "demo;standby", ";standby" },
+		{ "nosuch;single", ";single" },
+	};
+	struct rig *rig = begin_fixed();
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char text[256] = "";
+		struct cursor c;
+
+		option_go(rig, i % 2 ? NBD_OPT_GO : NBD_OPT_INFO, names[i][0], NULL, 0);
+		c = expect(rig, i % 2 ? NBD_OPT_GO : NBD_OPT_INFO, NBD_REP_ERR_POLICY);
+		assert_true(cursor_string(&c, cursor_left(&c), text, sizeof(text)));
+		assert_non_null(strstr(text, names[i][1]));
+	}
+	assert_talking(rig);
+	assert_int_equal(rig->opens, 0);
 	end(rig);
 }
 
@@ -297,6 +324,7 @@ int main(void)
 		cmocka_unit_test(infos_are_given_as_asked),
 		cmocka_unit_test(flags_follow_what_was_negotiated),
 		cmocka_unit_test(names_that_are_no_exports_are_unknown),
+		cmocka_unit_test(locks_are_refused_by_policy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

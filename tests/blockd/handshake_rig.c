@@ -35,13 +35,17 @@ static int rig_open(void *user, const struct export_name *name, struct handshake
 }
 
 static size_t rig_list(void *user, struct handshake_list *list,
-		       char names[HANDSHAKE_LIST_BATCH][EXPORT_NAME_MAX + 1])
+		       struct handshake_listed exports[HANDSHAKE_LIST_BATCH])
 {
 	struct rig *rig = user;
 	size_t count = 0;
 
-	while (count < HANDSHAKE_LIST_BATCH && list->pool_index < rig->list_total)
-		snprintf(names[count++], EXPORT_NAME_MAX + 1, "vol%u", list->pool_index++);
+	for (; count < HANDSHAKE_LIST_BATCH && list->pool_index < rig->list_total; count++) {
+		snprintf(exports[count].name, sizeof(exports[count].name), "vol%u",
+			 list->pool_index);
+		snprintf(exports[count].description, sizeof(exports[count].description), "%s",
+			 list->pool_index++ % 2 ? "" : "a disk");
+	}
 	return count;
 }
 

@@ -43,14 +43,15 @@ static int fuzz_open(void *user, const struct export_name *name, struct handshak
 }
 
 static size_t fuzz_list(void *user, struct handshake_list *list,
-			char names[HANDSHAKE_LIST_BATCH][EXPORT_NAME_MAX + 1])
+			struct handshake_listed exports[HANDSHAKE_LIST_BATCH])
 {
 	size_t count = 0;
 
 	for (; count < HANDSHAKE_LIST_BATCH && list->pool_index < 100;
 	     count++, list->pool_index++) {
-		memset(names[count], 'n', EXPORT_NAME_MAX);
-		names[count][EXPORT_NAME_MAX] = '\0';
+		memset(&exports[count], 'n', sizeof(exports[count]));
+		exports[count].name[sizeof(exports[count].name) - 1] = '\0';
+		exports[count].description[sizeof(exports[count].description) - 1] = '\0';
 	}
 	return count;
 }
