@@ -77,6 +77,7 @@ static const struct figure reactor_figures[] = {
 	COUNTER(S, POOL "protocol_drops", protocol_drops, "Clients cut for breaking the protocol."),
 	COUNTER(S, POOL "reactor_turns", turns, "Turns of the reactor's loop."),
 	COUNTER(S, POOL "reactor_sleeps", sleeps, "Times it slept."),
+	COUNTER(S, POOL "reactor_spins", spins, "Times polling before a sleep saved it."),
 	COUNTER(S, POOL "reactor_recvs", recvs, "System calls that received."),
 	COUNTER(S, POOL "reactor_sends", sends, "System calls that sent."),
 };

@@ -5,7 +5,8 @@
  *
  * One turn:
  *
- *	sleep in epoll for the device, the mailbox, the sockets, the pool's deadline
+ *	sleep in epoll for the device, the mailbox, the sockets, the pool's deadline; first poll for a
+ *	moment, while that pays (spin.h)
  *	open the letters: tasks, new connections
  *	deliver the device's completions
  *	each connection that has bytes: one receive, parse, submit		(fair turns)
@@ -188,8 +189,6 @@ static int sleep_ms(struct reactor *r)
 
 	if (r->again || reactor_conns_busy(r))
 		return 0;
-	if (r->spin_us && clock_us() - r->work_us < r->spin_us)
-		return 0;
 	if (deadline < until)
 		until = deadline;
 	return until > r->now_ms ? (int)(until - r->now_ms) : 0;
@@ -208,19 +207,52 @@ static void run_engine(struct reactor *r)
 	r->again = true;
 }
 
+/* See spin.h. */
+static int poll_before_sleep(struct reactor *r, struct epoll_event *events)
+{
+	uint64_t now_us = r->idle_us, before_us;
+
+	do {
+		int count = epoll_wait(r->epoll_fd, events, EVENTS_MAX, 0);
+
+		before_us = now_us;
+		now_us = clock_us();
+		if (count) {
+			r->stat.spins++;
+			spin_found(&r->spin);
+			return count;
+		}
+		if (spin_stolen(&r->spin, now_us - before_us, now_us))
+			return 0;
+	} while (now_us - r->idle_us < r->spin.bound_us);
+	spin_vain(&r->spin, now_us);
+	return 0;
+}
+
+static int wait_for_work(struct reactor *r, struct epoll_event *events)
+{
+	int timeout = sleep_ms(r), count = 0;
+
+	if (timeout)
+		r->idle_us = clock_us();
+	if (timeout && spin_is_worth(&r->spin, r->idle_us))
+		count = poll_before_sleep(r, events);
+	if (!count) {
+		count = epoll_wait(r->epoll_fd, events, EVENTS_MAX, timeout);
+		r->stat.sleeps += timeout != 0;
+	}
+	r->now_us = clock_us();
+	return count;
+}
+
 static void turn(struct reactor *r)
 {
 	struct epoll_event events[EVENTS_MAX];
-	int timeout = sleep_ms(r), count, i;
-	uint64_t now_us;
+	int count = wait_for_work(r, events), i;
 
-	count = epoll_wait(r->epoll_fd, events, EVENTS_MAX, timeout);
-	now_us = clock_us();
-	r->now_ms = now_us / 1000;
+	r->now_ms = r->now_us / 1000;
 	r->again = false;
 	r->stat.turns++;
-	if (timeout)
-		r->stat.sleeps++;
 	for (i = 0; i < count; i++) {
 		struct session *s = events[i].data.ptr;
 
@@ -229,8 +261,6 @@ static void turn(struct reactor *r)
 		session_event(s, events[i].events);
 		reactor_wake(r, s);
 	}
-	if (count > 0)
-		r->work_us = now_us;
 	mailbox_run(r->box);
 	r->dev->ops->poll(r->dev);
 	reactor_conns_receive(r);
@@ -327,7 +357,7 @@ int reactor_start(const struct reactor_params *params, struct reactor **ret_reac
 	r->params = *params;
 	r->params.name = r->name;
 	r->home = params->home;
-	r->spin_us = params->spin_us;
+	r->spin.bound_us = params->spin_us;
 	r->buffer_bytes = params->buffer_bytes ? params->buffer_bytes : REACTOR_BUFFERS_DEFAULT;
 	TAILQ_INIT(&r->sessions);
 	TAILQ_INIT(&r->turn);

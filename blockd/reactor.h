@@ -32,7 +32,7 @@ struct reactor_params {
 	const char *name;      /* the pool's name; copied */
 	struct mailbox *home;  /* the control thread's; outlives the reactor */
 	uint64_t buffer_bytes; /* memory for requests in flight; 0: REACTOR_BUFFERS_DEFAULT */
-	uint32_t spin_us;      /* keep polling so long before sleeping (QD1 latency); 0: never */
+	uint32_t spin_us;      /* poll at most so long before sleeping (spin.h); 0: never */
 	/*
 	 * Open device and pool.  Called once on the reactor's thread (io_uring belongs to the
 	 * thread that made it), may block (recovery).  On failure nothing is left open.
@@ -155,6 +155,7 @@ struct reactor_stat {
 	uint64_t stalled_drops;	 /* connections closed for holding memory others waited for */
 	uint64_t protocol_drops; /* connections closed for breaking the protocol */
 	uint64_t turns, sleeps, recvs, sends;
+	uint64_t spins; /* times polling before a sleep saved it */
 };
 
 /* Snapshots; blocking for one turn.  `*ret_list` is malloc'ed (NULL when empty), the caller frees

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "blockd/session.h"
+#include "blockd/spin.h"
 
 TAILQ_HEAD(session_queue, session);
 
@@ -15,7 +16,6 @@ struct reactor {
 	/* fixed */
 	char name[REACTOR_POOL_NAME_MAX + 1];
 	struct mailbox *home, *box;
-	uint32_t spin_us;
 	uint64_t buffer_bytes;
 	struct reactor_params params;
 	int epoll_fd;
@@ -31,7 +31,9 @@ struct reactor {
 	struct thin_dev *dev;
 	struct thin_pool *pool;
 	struct bufpool *bufs;
-	uint64_t now_ms, tick_ms, work_us;
+	uint64_t now_ms, tick_ms;
+	uint64_t now_us, idle_us; /* this turn's work began; the last one's had ended */
+	struct spin spin;
 	struct session_queue sessions, turn, hungry;
 	uint32_t session_count;
 	uint64_t session_seq, freed_seen;

@@ -89,6 +89,21 @@ static int watch(struct session *s, int op, bool out)
 	return epoll_ctl(reactor_epoll_fd(s->reactor), op, s->fd, &event) ? -errno : 0;
 }
 
+/*
+ * On a unix socket what is under way is in the sender's buffer, and the usual 208 KiB make one
+ * large answer a dozen rounds of "full, sleep, wake".  TCP finds its sizes by itself.
+ */
+static void widen(int fd)
+{
+	int bytes = SESSION_SEND_BUFFER, domain = 0;
+	socklen_t len = sizeof(domain);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) || domain != AF_UNIX)
+		return;
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)))
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 int session_start(struct session *s, struct thin_pool *pool, struct bufpool *bufs, int epoll_fd,
 		  uint64_t now_ms)
 {
@@ -106,6 +121,7 @@ int session_start(struct session *s, struct thin_pool *pool, struct bufpool *buf
 	};
 	int rc;
 
+	widen(s->fd);
 	s->mark_ms = now_ms;
 	s->transmit = transmit_new(&params);
 	if (!s->transmit)

@@ -13,6 +13,7 @@
 #define SESSION_STALL_MS    10000u	/* so long may a client sit on memory others wait for */
 #define SESSION_STALL_BYTES (64u << 10) /* ... unless it moves this much in that time */
 #define SESSION_LINGER_MS   1000u
+#define SESSION_SEND_BUFFER (2u << 20) /* the kernel takes it twice, bookkeeping included */
 
 /* A volume that is or was open: its counters outlive its connections. */
 struct reactor_vol {
