@@ -253,6 +253,33 @@ class Netd:
                 print("--- netd.log\n" + f.read()[-4000:])
 
 
+FAULT = os.path.join(WORK, "fault")
+
+
+def fault_at(netd, n, what):
+    """Let `what` (see tests/netd/fault_at.c) happen at the n-th change of netd from now on.  A netd
+    that is started after the first call can have faults."""
+    path = os.path.join(os.environ.get("BUILD", os.path.join(TOP, "build")), "tests", "netd",
+                        "libnetd-fault-at.so")
+    check(os.path.exists(path), f"{path} is not built")
+    netd.env = {"LD_PRELOAD": path, "FAULT": FAULT}
+    with open(FAULT, "w") as f:
+        f.write(f"{n:<10} {what}\n")
+
+
+def faults_left():
+    """Changes until the fault that waits; 0: it has happened."""
+    if not os.path.exists(FAULT):
+        return 0
+    with open(FAULT) as f:
+        return int(f.read().split()[0])
+
+
+def no_fault():
+    if os.path.exists(FAULT):
+        os.unlink(FAULT)
+
+
 def links():
     """The interfaces of the host with what matters of them, for comparing before and after."""
     out = {}
