@@ -7,6 +7,10 @@
  * come.  So after a plan, flows whose original destination is that of a changed forward are
  * forgotten; the next packet decides anew.  It is the original destination port that counts, not
  * the guest's, and other flows to the same port (a guest's own queries through NAT) stay.
+ *
+ * A TCP connection to the host itself outlives a forward that comes to its port: forgotten, it
+ * would be picked up in mid-stream and sent to a guest who knows nothing of it.  New connections
+ * decide anew by themselves.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -53,7 +57,7 @@ static struct nat_stale decode(enum nat_set_id set, const struct nat_elem *e, bo
 static int collect_elem(struct nat_stales *l, enum nat_set_id set, const struct nat_elem *e,
 			bool removed)
 {
-	if (!e || !is_forward_set(set))
+	if (!e || !is_forward_set(set) || (!removed && e->key[0] == IPPROTO_TCP))
 		return 0;
 	if (l->count == l->capacity) {
 		size_t capacity = l->capacity ? l->capacity * 2 : 16;
@@ -154,6 +158,16 @@ int nat_wire_flow_dump(struct nlbuf *b, uint8_t family)
 	return 0;
 }
 
+int nat_wire_flow_stats(struct nlbuf *b)
+{
+	struct nlmsghdr *nlh = start(b, IPCTNL_MSG_CT_GET_STATS, NLM_F_ACK, AF_UNSPEC, 0);
+
+	if (!nlh)
+		return -ENOMEM;
+	nlbuf_end(b, nlh);
+	return 0;
+}
+
 static int collect(const struct nlattr *attr, void *data)
 {
 	const struct nlattr **tb = data;
@@ -161,6 +175,21 @@ static int collect(const struct nlattr *attr, void *data)
 	if (mnl_attr_get_type(attr) < ATTRS_MAX)
 		tb[mnl_attr_get_type(attr)] = attr;
 	return MNL_CB_OK;
+}
+
+int nat_wire_flow_count(const struct nlmsghdr *nlh, uint32_t *ret)
+{
+	const struct nlattr *tb[ATTRS_MAX] = { 0 };
+
+	if (nlh->nlmsg_type != (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS))
+		return -ENOMSG;
+	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(struct nfgenmsg) ||
+	    mnl_attr_parse(nlh, sizeof(struct nfgenmsg), collect, tb) < 0 ||
+	    !tb[CTA_STATS_GLOBAL_ENTRIES] ||
+	    mnl_attr_validate(tb[CTA_STATS_GLOBAL_ENTRIES], MNL_TYPE_U32) < 0)
+		return -EPROTO;
+	*ret = ntohl(mnl_attr_get_u32(tb[CTA_STATS_GLOBAL_ENTRIES]));
+	return 0;
 }
 
 struct tuple {

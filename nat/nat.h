@@ -261,13 +261,38 @@ int nat_plan(const struct nat_state *desired, const struct nat_state *observed,
 	     enum nat_stage stage, bool one_batch, const char *const *moving, size_t moving_count,
 	     struct plan *plan, struct err *err) __attribute__((nonnull(2, 7), warn_unused_result));
 
+/* ---- one forward ----------------------------------------------------------------------------- */
+
+/* What one forward's coming, change or going does to a desired state (delta.c). */
+struct nat_delta {
+	struct nat_state before, after; /* the forward's elements alone */
+};
+
+/* `old` NULL: it comes, `new` NULL: it goes.  Errors as nat_lower(); the caller clears *ret. */
+int nat_delta_forward(const struct nat_forward *old, const struct nat_forward *new,
+		      struct nat_delta *ret, struct err *err)
+	__attribute__((nonnull(3), warn_unused_result));
+void nat_delta_clear(struct nat_delta *d) __attribute__((nonnull));
+/*
+ * Is the old forward in the desired state `s`, and does nothing else in it listen on what the new
+ * one listens on?  Some nanoseconds for each forward in `s`.
+ */
+bool nat_delta_fits(const struct nat_state *s, const struct nat_delta *d) __attribute__((nonnull));
+/* Append the operations.  `d` must outlive the plan. */
+int nat_delta_plan(const struct nat_delta *d, struct plan *plan, struct err *err)
+	__attribute__((nonnull(1, 2), warn_unused_result));
+/* Make it so in `s`: reserve (0 or -ENOMEM) before the plan runs, keep when it has. */
+int nat_delta_reserve(struct nat_state *s, const struct nat_delta *d)
+	__attribute__((nonnull, warn_unused_result));
+void nat_delta_keep(struct nat_state *s, const struct nat_delta *d) __attribute__((nonnull));
+
 /* ---- conntrack ----------------------------------------------------------------------------- */
 
 /*
  * The forwards that a plan adds, changes or removes, by what a client would have sent.  Flows that
  * match must be forgotten after the plan ran (a UDP flow would keep its old fate until it times
- * out).  nat_flow_matches() decides by the original direction, and by whether the flow was
- * translated: an added forward concerns flows that were not, a removed one those that were.
+ * out).  nat_stale_matches() decides by the original direction, and by whether the flow was
+ * translated: an added forward concerns flows of UDP that were not, a removed one those that were.
  */
 struct nat_flow {
 	uint8_t family, proto; /* 4 or 6; IPPROTO_* */
@@ -289,7 +314,7 @@ struct nat_stales {
 	size_t count, capacity;
 };
 
-/* From the plan's nat operations; the caller frees ret->v. */
+/* From the plan's nat operations, appended to *ret; the caller frees ret->v. */
 int nat_stale_collect(const struct plan *plan, struct nat_stales *ret)
 	__attribute__((nonnull, warn_unused_result));
 bool nat_stale_matches(const struct nat_stales *s, const struct nat_flow *f)

@@ -46,7 +46,12 @@ int nat_wire_dump(struct nlbuf *b, size_t index) __attribute__((nonnull, warn_un
 
 /* ---- conntrack ---- */
 
-/* Dump all flows of a family (4, 6). */
+/* Ask how many flows this namespace has; its answer: 0, -ENOMSG: another message, -EPROTO. */
+int nat_wire_flow_stats(struct nlbuf *b) __attribute__((nonnull, warn_unused_result));
+int nat_wire_flow_count(const struct nlmsghdr *nlh, uint32_t *ret)
+	__attribute__((nonnull, warn_unused_result));
+/* Dump all flows of a family (4, 6): the kernel goes through its whole table, which takes some
+ * milliseconds however few there are. */
 int nat_wire_flow_dump(struct nlbuf *b, uint8_t family)
 	__attribute__((nonnull, warn_unused_result));
 /* One answer of it; -ENOMSG when it is no flow of TCP or UDP, -EPROTO when malformed. */

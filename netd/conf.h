@@ -117,6 +117,9 @@ int netd_subnets_build(struct conf *c, struct netd_subnets *ret)
 /* The half of netd_conf_check() about forwards, NAT and policies; called by it. */
 void netd_conf_check_nat(struct conf *c, const struct netd_subnets *subnets)
 	__attribute__((nonnull));
+/* What a forward demands for itself, without a look at what others listen on. */
+void netd_conf_check_forward(struct conf *c, const struct netd_subnets *subnets,
+			     struct conf_section *forward) __attribute__((nonnull));
 const struct netd_subnet *netd_subnets_find(const struct netd_subnets *all, const struct addr *a)
 	__attribute__((nonnull));
 void netd_subnets_clear(struct netd_subnets *all) __attribute__((nonnull));

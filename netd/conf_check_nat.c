@@ -39,8 +39,8 @@ static void demand_vlans(struct conf *c, struct conf_section *s, const char *key
 
 /* --- forwards ------------------------------------------------------------------------------- */
 
-static void check_forward(struct conf *c, const struct netd_subnets *subnets,
-			  struct conf_section *s)
+void netd_conf_check_forward(struct conf *c, const struct netd_subnets *subnets,
+			     struct conf_section *s)
 {
 	const struct conf_value *to = conf_value(s, "to"), *listen = conf_value(s, "listen");
 	const struct conf_value *on = conf_value(s, "on");
@@ -260,7 +260,7 @@ static void check_policies(struct conf *c)
 void netd_conf_check_nat(struct conf *c, const struct netd_subnets *subnets)
 {
 	FOR_EACH(forward, c, "forward")
-	check_forward(c, subnets, forward);
+	netd_conf_check_forward(c, subnets, forward);
 	check_listeners(c);
 	FOR_EACH(nat, c, "nat")
 	check_nat(c, nat);

@@ -47,8 +47,11 @@ struct app {
 static void app_stop(void *ctx)
 {
 	struct app *app = ctx;
+	struct err err = { 0 };
 
 	log_info(NULL, "stopping; the network stays as it is");
+	if (manage_close(app->verbs.manage, &err) < 0)
+		log_error("state", "%s", err.text);
 	loop_quit(app->loop, 0);
 }
 
@@ -110,8 +113,9 @@ static int open_parts(struct app *app, const char *state_dir, struct err *err)
 	v->metrics = metrics_new();
 	r = v->metrics ? metrics_add(v->metrics, verbs_collect, v) : -ENOMEM;
 	r = r < 0 ? r : metrics_add(v->metrics, metrics_collect_process, NULL);
-	r = r < 0 ? r : manage_new(app->loop, app->path, app->state, v->reconcile, &v->manage);
-	return r < 0 ? err_sys(err, r, "start") : 0;
+	if (r < 0)
+		return err_sys(err, r, "start");
+	return manage_new(app->loop, app->path, app->state, v->reconcile, &v->manage, err);
 }
 
 static int open_control(struct app *app, struct err *err)

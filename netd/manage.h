@@ -30,9 +30,15 @@
 
 struct manage;
 
-/* `path` is the config file; `st` and `r` are borrowed. */
+/*
+ * `path` is the config file; `st` and `r` are borrowed.  Brings vnetctl's own file up to date with
+ * changes that a killed netd left in the journal, so read the files after this.
+ */
 int manage_new(struct loop *loop, const char *path, struct state *st, struct reconcile *r,
-	       struct manage **ret) __attribute__((nonnull, warn_unused_result));
+	       struct manage **ret, struct err *err)
+	__attribute__((nonnull(1, 2, 3, 4, 5), warn_unused_result));
+/* Bring the files of the state up to date, for whoever reads them while no netd runs. */
+int manage_close(struct manage *m, struct err *err) __attribute__((nonnull(1), warn_unused_result));
 void manage_free(struct manage *m);
 
 /*

@@ -345,11 +345,31 @@ static int list_flows(struct nl *nl, uint8_t family, struct nlbuf *b, struct for
 	return r ? r : nl_dump(nl, NL_NETFILTER, b, on_flow, f, err);
 }
 
+static int on_flow_count(void *arg, const struct nlmsghdr *nlh)
+{
+	int r = nat_wire_flow_count(nlh, arg);
+
+	return r == -ENOMSG ? 0 : r;
+}
+
+/* None for sure; a kernel that does not tell may have any. */
+static bool no_flows(struct nl *nl)
+{
+	uint32_t count = UINT32_MAX;
+	struct nlbuf b = { 0 };
+	int r = nat_wire_flow_stats(&b);
+
+	if (!r)
+		r = nl_dump(nl, NL_NETFILTER, &b, on_flow_count, &count, NULL);
+	nlbuf_clear(&b);
+	return !r && !count;
+}
+
 int observe_forget_flows(struct nl *nl, const struct nat_stales *stales, size_t *ret_count,
 			 struct err *err)
 {
 	*ret_count = 0;
-	if (!stales->count)
+	if (!stales->count || no_flows(nl))
 		return 0;
 	for (int attempt = 0; attempt < OBSERVE_TRIES; attempt++) {
 		struct forgetting f = { .stales = stales };

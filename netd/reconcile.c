@@ -22,10 +22,8 @@
 #include "common/base/cleanup.h"
 #include "common/base/plan.h"
 #include "common/daemon/log.h"
-#include "netd/desired.h"
-#include "netd/monitor.h"
 #include "netd/observe.h"
-#include "netd/queue.h"
+#include "netd/reconcile_private.h"
 #include "netd/settings.h"
 #include "netd/sight.h"
 
@@ -35,32 +33,6 @@
 #define FIGHT_COUNT	100 /* repairs within FIGHT_WINDOW_MS that make us slower */
 #define FIGHT_WINDOW_MS 10000
 #define FIGHT_WAIT_MS	1000
-#define SOURCE_COUNT	3
-
-struct reconcile {
-	struct loop *loop;
-	struct state *st;
-	char *run_dir;
-	struct nl *nl;
-	struct queue queue;
-	struct monitor *monitor;
-	struct dnsmasq_set *servers;
-	char *servers_program;
-	int settings_fd;
-	sd_event_source *sources[SOURCE_COUNT];
-	struct loop_timer *settle, *retry;
-	struct vlan_caps vlan_caps;
-	struct nat_caps nat_caps;
-	uint64_t mac_salt;
-	struct conf *conf;	  /* in force; NULL: down */
-	struct netd_desired want; /* what it wants */
-	uint64_t retry_ms;
-	uint64_t event_ms, event_us; /* when the look that is due was asked for */
-	uint64_t plan_done_us;	     /* when the last plan had its last answer */
-	uint64_t fight_start_ms;
-	unsigned int fight_count;
-	struct reconcile_stats stats;
-};
 
 /* CLOCK_MONOTONIC in microseconds. */
 static uint64_t now_us(void)
@@ -74,17 +46,25 @@ static uint64_t now_us(void)
 /* --- running plans ------------------------------------------------------------------------- */
 
 /* Flows of forwards that changed would keep their old fate. */
-static void forget_flows(struct reconcile *r, const struct plan *plan)
+void reconcile_forget(struct reconcile *r)
 {
-	struct nat_stales stales = { 0 };
 	struct err err = { 0 };
 	size_t count = 0;
 
-	if (nat_stale_collect(plan, &stales) < 0 ||
-	    observe_forget_flows(r->nl, &stales, &count, &err) < 0)
+	if (!r->stales.count)
+		return;
+	if (observe_forget_flows(r->nl, &r->stales, &count, &err) < 0)
 		log_warning("nat", "old connections of changed forwards live on: %s", err.text);
 	r->stats.flow_deleted_count += count;
-	free(stales.v);
+	free(r->stales.v);
+	r->stales = (struct nat_stales){ 0 };
+}
+
+static void forget_flows(struct reconcile *r, const struct plan *plan)
+{
+	if (nat_stale_collect(plan, &r->stales) < 0)
+		log_warning("nat", "old connections of changed forwards live on: out of memory");
+	reconcile_forget(r);
 }
 
 /* Run it, or have it undone. */
@@ -94,6 +74,7 @@ static int plan_execute(struct reconcile *r, struct plan *plan, struct err *err)
 	int rc = plan_run(plan, &port, err);
 
 	r->plan_done_us = now_us();
+	r->in_sync = rc == 0;
 	if (rc == 0)
 		forget_flows(r, plan);
 	else
@@ -183,6 +164,13 @@ static void put_in_force(struct reconcile *r, struct conf *c, struct netd_desire
 	r->retry_ms = RETRY_FIRST_MS;
 }
 
+static void note_failure(struct reconcile *r, const struct err *err)
+{
+	r->in_sync = false;
+	r->stats.apply_failed_count++;
+	snprintf(r->stats.last_error, sizeof(r->stats.last_error), "%s", err->text);
+}
+
 /* A set of own_tables = false in the conf must reach the queue before the plan runs. */
 static void tell_queue(struct reconcile *r, struct conf *c)
 {
@@ -226,8 +214,7 @@ int reconcile_apply(struct reconcile *r, struct conf *c, enum reconcile_mode mod
 	sight_clear(&s);
 	if (rc == 0)
 		return 0;
-	r->stats.apply_failed_count++;
-	snprintf(r->stats.last_error, sizeof(r->stats.last_error), "%s", sub.text);
+	note_failure(r, &sub);
 	if (mode == RECONCILE_RESTORE) {
 		log_error("config", "%s; trying again", sub.text);
 		put_in_force(r, c, &want);
@@ -350,6 +337,7 @@ static uint64_t patience_ms(struct reconcile *r)
 
 static void look_soon(struct reconcile *r)
 {
+	r->in_sync = false;
 	if (r->event_us)
 		return; /* a look is due already */
 	r->event_us = now_us();
@@ -427,6 +415,7 @@ static void on_settled(void *ctx)
 	if (rc == 0)
 		apply_around(r, r->conf, &r->want, &s);
 	sight_clear(&s);
+	r->in_sync = rc == 0;
 	if (rc < 0) {
 		r->stats.repair_failed_count++;
 		snprintf(r->stats.last_error, sizeof(r->stats.last_error), "%s", err.text);
@@ -440,9 +429,8 @@ static void on_settled(void *ctx)
 		r->stats.last_repair_us = r->plan_done_us - start;
 }
 
-static int on_monitor(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+void reconcile_hear(struct reconcile *r)
 {
-	struct reconcile *r = userdata;
 	/* with something missing, every link may be the one */
 	bool any = !r->conf || r->want.missing_count;
 	unsigned int events = monitor_read(r->monitor, any ? NULL : &r->want.links);
@@ -451,6 +439,11 @@ static int on_monitor(sd_event_source *source, int fd, uint32_t revents, void *u
 		r->stats.resync_count++;
 	if (events && r->conf)
 		look_soon(r);
+}
+
+static int on_monitor(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	reconcile_hear(userdata);
 	return 0;
 }
 
@@ -479,6 +472,11 @@ static uint64_t host_salt(void)
 	return strtoull(hash, NULL, 16);
 }
 
+static void on_forget(void *ctx)
+{
+	reconcile_forget(ctx);
+}
+
 static int watch(struct reconcile *r)
 {
 	sd_event *event = loop_event(r->loop);
@@ -494,6 +492,8 @@ static int watch(struct reconcile *r)
 		rc = loop_timer_new(r->loop, on_settled, r, &r->settle);
 	if (rc >= 0)
 		rc = loop_timer_new(r->loop, on_settled, r, &r->retry);
+	if (rc >= 0)
+		rc = loop_timer_new(r->loop, on_forget, r, &r->forget);
 	return rc < 0 ? rc : 0;
 }
 
@@ -533,10 +533,12 @@ void reconcile_free(struct reconcile *r)
 {
 	if (!r)
 		return;
-	for (size_t i = 0; i < SOURCE_COUNT; i++)
+	for (size_t i = 0; i < RECONCILE_SOURCE_COUNT; i++)
 		sd_event_source_disable_unref(r->sources[i]);
+	reconcile_forget(r);
 	loop_timer_free(r->settle);
 	loop_timer_free(r->retry);
+	loop_timer_free(r->forget);
 	if (r->settings_fd >= 0)
 		close(r->settings_fd);
 	dnsmasq_set_free(r->servers);

@@ -34,6 +34,7 @@ struct reconcile;
 
 struct reconcile_stats {
 	uint64_t apply_count, apply_failed_count;
+	uint64_t quick_count;	    /* of the applies: one object, done the short way */
 	uint64_t undo_failed_count; /* operations that could not be taken back */
 	uint64_t drift_check_count; /* wakeups that looked */
 	uint64_t drift_count;	    /* of those, how many found something */
@@ -87,6 +88,17 @@ int reconcile_apply(struct reconcile *r, struct conf *c, enum reconcile_mode mod
 /* Take away everything of ours; no conf is in force and drift is not watched until the next
  * apply. */
 int reconcile_down(struct reconcile *r, size_t *ret_count, struct err *err)
+	__attribute__((nonnull(1), warn_unused_result));
+
+/*
+ * The short way for one forward of the conf in force: `old` (NULL: none) becomes `new` (NULL:
+ * none), and the conf in force is to be changed by the caller likewise.  Costs one small
+ * transaction; flows of the old one are forgotten some milliseconds later.  -EAGAIN: nothing was
+ * done, change the conf and apply it; the kernel may have drifted, or the forward is not fine, or
+ * there is no change.
+ */
+int reconcile_change_forward(struct reconcile *r, const struct nat_forward *old,
+			     const struct nat_forward *new)
 	__attribute__((nonnull(1), warn_unused_result));
 
 /* The conf in force, NULL before the first apply and after down.  Borrowed. */

@@ -478,6 +478,23 @@ int state_commit(struct state *st, const char *text, const char *own, struct err
 	return state_switch(st, &next, err);
 }
 
+int state_advance(struct state *st, const char *before, const char *before_own, const char *text,
+		  const char *own, struct err *err)
+{
+	struct state next = *st;
+	char hash[STATE_HASH_LEN + 1];
+	int r;
+
+	state_hash(before, strlen(before), hash);
+	promote(&next, hash);
+	r = keep_config(st, hash, before, before_own, err);
+	state_hash(text, strlen(text), hash);
+	promote(&next, hash);
+	r = r < 0 ? r : keep_config(st, hash, text, own, err);
+	r = r < 0 ? r : state_write_own(st, own, err);
+	return r < 0 ? r : state_switch(st, &next, err);
+}
+
 /* vnetctl's file as it was with configuration `hash`; no such configuration: empty. */
 static int restore_own(struct state *st, const char *hash, struct err *err)
 {

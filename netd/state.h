@@ -108,6 +108,15 @@ int state_confirm(struct state *st, struct err *err)
 int state_commit(struct state *st, const char *text, const char *own, struct err *err)
 	__attribute__((nonnull(1, 2, 3), warn_unused_result));
 
+/*
+ * What was confirmed has become `text` step by step, and was `before` one step earlier: those are
+ * the confirmed and the previous configuration from now on, `own` is vnetctl's file.  Call it again
+ * after a crash.
+ */
+int state_advance(struct state *st, const char *before, const char *before_own, const char *text,
+		  const char *own, struct err *err)
+	__attribute__((nonnull(1, 2, 3, 4, 5), warn_unused_result));
+
 /* The running trial is over and its configuration rejected.  -ENOENT without one. */
 int state_reject(struct state *st, const struct state_now *now, struct err *err)
 	__attribute__((nonnull(1, 2), warn_unused_result));

@@ -191,6 +191,21 @@ size_t conf_error_count(const struct conf *c)
 	return c->problem_total;
 }
 
+void conf_errors_clear(struct conf *c)
+{
+	c->problem_count = c->problem_total = 0;
+}
+
+const char *conf_file(const struct conf *c, size_t index)
+{
+	return index < c->file_count ? c->files[index] : NULL;
+}
+
+bool conf_has_globs(const struct conf *c)
+{
+	return c->has_globs;
+}
+
 static int compare_problems(const void *va, const void *vb)
 {
 	const struct conf_problem *a = va, *b = vb;
@@ -386,6 +401,24 @@ void conf_section_remove(struct conf *c, struct conf_section *s)
 	s->next = s->prev = s->hash_next = NULL;
 }
 
+struct conf_section *conf_section_before(const struct conf_section *s)
+{
+	return s->prev;
+}
+
+void conf_section_put_back(struct conf *c, struct conf_section *s, struct conf_section *before)
+{
+	size_t b = section_hash(s->parent, s->type, s->title) & (c->bucket_count - 1);
+
+	s->hash_next = c->buckets[b];
+	c->buckets[b] = s;
+	c->section_count++;
+	s->prev = before;
+	s->next = before ? before->next : s->parent->first;
+	*(before ? &before->next : &s->parent->first) = s;
+	*(s->next ? &s->next->prev : &s->parent->last) = s;
+}
+
 struct conf_section *conf_root(struct conf *c)
 {
 	return c->root;
@@ -567,6 +600,19 @@ void conf_entry_unset(struct conf *c, struct conf_section *s, const char *key)
 	s->entries[index] = NULL;
 }
 
+struct conf_entry **conf_section_save(struct conf *c, const struct conf_section *s)
+{
+	size_t size = (key_count(s->type) + 1) * sizeof(*s->entries);
+	struct conf_entry **saved = conf_alloc(c, size);
+
+	return saved ? memcpy(saved, s->entries, size) : NULL;
+}
+
+void conf_section_restore(struct conf_section *s, struct conf_entry **saved)
+{
+	s->entries = saved;
+}
+
 /* ---- finishing ---- */
 
 static void finish_section(struct conf *c, struct conf_section *s)
@@ -593,6 +639,12 @@ static void finish_section(struct conf *c, struct conf_section *s)
 	}
 	for (struct conf_section *child = s->first; child; child = child->next)
 		finish_section(c, child);
+}
+
+int conf_section_finish(struct conf *c, struct conf_section *s)
+{
+	finish_section(c, s);
+	return c->no_memory ? -ENOMEM : c->problem_total ? -EINVAL : 0;
 }
 
 int conf_finish(struct conf *c)

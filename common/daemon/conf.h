@@ -178,6 +178,12 @@ int conf_read_text(struct conf *c, const char *name, const char *text, size_t le
  */
 int conf_finish(struct conf *c);
 
+/* The names of the files read, of the folders in which an include looked for a pattern, and of what
+ * conf_section_put() named; NULL behind the last. */
+const char *conf_file(const struct conf *c, size_t index);
+/* Did an include look in folders that have a pattern themselves?  Those are not named. */
+bool conf_has_globs(const struct conf *c);
+
 /* ---- errors ---- */
 
 /* Add an error of the daemon's own checks: "FILE:LINE: <text>".  Thread and life as the conf. */
@@ -192,6 +198,9 @@ size_t conf_error_count(const struct conf *c);
 const char *conf_error_text(struct conf *c, size_t index);
 /* All of them, one a line. */
 void conf_print_errors(struct conf *c, FILE *f);
+
+/* Forget them; the tree is the caller's who has undone what was wrong. */
+void conf_errors_clear(struct conf *c);
 
 /* ---- reading the tree ---- */
 
@@ -231,6 +240,18 @@ int conf_entry_set(struct conf *c, struct conf_section *s, const char *key,
 		   const char *const *texts, size_t count, struct err *err)
 	__attribute__((warn_unused_result));
 void conf_entry_unset(struct conf *c, struct conf_section *s, const char *key);
+/* conf_finish() for one section: after it was put or changed.  Returns as conf_finish(). */
+int conf_section_finish(struct conf *c, struct conf_section *s) __attribute__((warn_unused_result));
+
+/*
+ * Undoing.  A removed section goes back behind `before`, what conf_section_before() said of it then
+ * (NULL: it was the first); sections inside it are not put back.  A changed one gets the entries
+ * that conf_section_save() kept (NULL: no memory), once.
+ */
+struct conf_section *conf_section_before(const struct conf_section *s);
+void conf_section_put_back(struct conf *c, struct conf_section *s, struct conf_section *before);
+struct conf_entry **conf_section_save(struct conf *c, const struct conf_section *s);
+void conf_section_restore(struct conf_section *s, struct conf_entry **saved);
 
 /* ---- printing ---- */
 

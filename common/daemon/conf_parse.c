@@ -278,6 +278,22 @@ static int open_section(struct parser *p, struct conf_section *parent, const cha
 
 /* ---- includes ---- */
 
+/* What else may match shows in the folder, if that is one. */
+static int note_glob(struct conf *c, const char *pattern)
+{
+	const char *slash = strrchr(pattern, '/');
+	size_t len = slash ? (size_t)(slash - pattern) : 0;
+	CLEANUP_FREE char *folder = strndup(pattern, len);
+
+	if (!folder)
+		return -ENOMEM;
+	if (!len || strpbrk(folder, "*?["))
+		c->has_globs = true;
+	else if (!conf_file_name(c, folder))
+		return -ENOMEM;
+	return 0;
+}
+
 static int include_files(struct parser *p, const struct conf_pos *pos, const char *pattern)
 {
 	const char *slash = strrchr(p->file, '/');
@@ -299,6 +315,9 @@ static int include_files(struct parser *p, const struct conf_pos *pos, const cha
 		r = read_file(p->conf, full, p->include_depth + 1, pos);
 		return r == -ENOMEM ? r : 0;
 	}
+	r = note_glob(p->conf, full);
+	if (r)
+		return r;
 	r = glob(full, 0, NULL, &found);
 	if (r && r != GLOB_NOMATCH)
 		conf_error(p->conf, pos, "include \"%.256s\": cannot read the folder", pattern);

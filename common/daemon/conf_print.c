@@ -21,21 +21,32 @@ struct printer {
 	const char *file; /* only what is from here; NULL: everything */
 };
 
+/* Without a lock for each character: whoever prints owns the stream. */
+static void put_text(FILE *f, const char *text)
+{
+	fputs_unlocked(text, f);
+}
+
 static void print_quoted(FILE *f, const char *text)
 {
-	putc('"', f);
-	for (; *text; text++) {
-		if (*text == '"' || *text == '\\')
-			putc('\\', f);
-		putc(*text, f);
+	putc_unlocked('"', f);
+	while (*text) {
+		size_t plain = strcspn(text, "\"\\");
+
+		fwrite_unlocked(text, 1, plain, f);
+		text += plain;
+		if (*text) {
+			putc_unlocked('\\', f);
+			putc_unlocked(*text++, f);
+		}
 	}
-	putc('"', f);
+	putc_unlocked('"', f);
 }
 
 static void print_value(FILE *f, const struct conf_key *key, const struct conf_value *v)
 {
 	if (conf_type_is_bare(key->type))
-		fputs(v->text, f);
+		put_text(f, v->text);
 	else
 		print_quoted(f, v->text);
 }
@@ -43,7 +54,7 @@ static void print_value(FILE *f, const struct conf_key *key, const struct conf_v
 static void indent(FILE *f, unsigned depth)
 {
 	while (depth--)
-		putc('\t', f);
+		putc_unlocked('\t', f);
 }
 
 static bool from_file(const struct printer *p, const struct conf_pos *pos)
@@ -58,19 +69,20 @@ static void print_entry(const struct printer *p, const struct conf_entry *e, uns
 	if (!e->count && !(e->key->flags & CONF_LIST))
 		return;
 	indent(p->f, depth);
-	fprintf(p->f, "%s = ", e->key->name);
+	put_text(p->f, e->key->name);
+	put_text(p->f, " = ");
 	if (e->key->flags & CONF_LIST) {
-		fputs("{ ", p->f);
+		put_text(p->f, "{ ");
 		for (size_t i = 0; i < e->count; i++) {
 			if (i)
-				fputs(", ", p->f);
+				put_text(p->f, ", ");
 			print_value(p->f, e->key, &e->values[i]);
 		}
-		fputs(e->count ? " }" : "}", p->f);
+		put_text(p->f, e->count ? " }" : "}");
 	} else {
 		print_value(p->f, e->key, &e->values[0]);
 	}
-	putc('\n', p->f);
+	putc_unlocked('\n', p->f);
 }
 
 static void print_section(const struct printer *p, const struct conf_section *s, unsigned depth);
@@ -95,17 +107,18 @@ static void print_section(const struct printer *p, const struct conf_section *s,
 		fprintf(p->f, "# %s:%u\n", s->pos.file, s->pos.line);
 	}
 	indent(p->f, depth);
-	fputs(s->type->name, p->f);
+	put_text(p->f, s->type->name);
 	if (s->type->title == CONF_TITLE_INT) {
-		fprintf(p->f, " %s", s->title);
+		putc_unlocked(' ', p->f);
+		put_text(p->f, s->title);
 	} else if (s->type->title == CONF_TITLE_STRING) {
-		putc(' ', p->f);
+		putc_unlocked(' ', p->f);
 		print_quoted(p->f, s->title);
 	}
-	fputs(" {\n", p->f);
+	put_text(p->f, " {\n");
 	print_body(p, s, depth + 1);
 	indent(p->f, depth);
-	fputs("}\n", p->f);
+	put_text(p->f, "}\n");
 }
 
 static int stream_result(FILE *f)

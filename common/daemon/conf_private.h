@@ -41,6 +41,7 @@ struct conf {
 	struct conf_section **buckets; /* every section but the root, by parent, type and title */
 	size_t bucket_count, section_count;
 	bool cut_short; /* a syntax error hid the rest of a file: nothing is missing for sure */
+	bool has_globs; /* an include had a pattern of folders */
 	bool no_memory; /* sticky */
 };
 

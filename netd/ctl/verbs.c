@@ -411,6 +411,8 @@ void verbs_collect(struct metrics_writer *w, void *ctx)
 	for (const struct conf_section_type *t = netd_conf_schema.sections; t->name; t++)
 		metrics_u64(w, (uint64_t)count_kind(c, t->name), "kind", t->name, NULL);
 	one(w, "netd_applies", METRICS_COUNTER, "Configurations applied.", st->apply_count);
+	one(w, "netd_quick_applies", METRICS_COUNTER, "Of those, one object changed the short way.",
+	    st->quick_count);
 	one(w, "netd_apply_failures", METRICS_COUNTER, "Applies that failed and were undone.",
 	    st->apply_failed_count);
 	one(w, "netd_undo_failures", METRICS_COUNTER, "Operations that could not be undone.",

@@ -224,15 +224,26 @@ static void stale_flows(void **state)
 	struct nat_flow f;
 
 	(void)state;
+	nat_state_clear(&a);
+	forwards[3] = (struct nat_forward){ NAT_UDP, { 0 }, 3333, 3333, addr("10.10.0.11"), 53 };
+	net.forward_count = 4;
+	a = lower();
 	forwards[0].to = addr("10.10.0.99");
-	net.forward_count = 1;
+	forwards[1] = forwards[3];
+	forwards[1].to = addr("10.10.0.99");
+	net.forward_count = 2;
 	b = lower();
 	assert_int_equal(nat_plan(&b, &a, NAT_STAGE_BEFORE, true, NULL, 0, &plan, NULL), 0);
 	assert_int_equal(nat_stale_collect(&plan, &stales), 0);
-	/* to the old target, or to the host from before there was a forward */
+	/* to the old target; a connection to the host from before there was a forward goes on */
 	f = flow(6, "192.0.2.1", 2222, "10.10.0.11");
 	assert_true(nat_stale_matches(&stales, &f));
 	f = flow(6, "192.0.2.1", 2222, "192.0.2.1");
+	assert_false(nat_stale_matches(&stales, &f));
+	/* of UDP both go */
+	f = flow(17, "192.0.2.1", 3333, "10.10.0.11");
+	assert_true(nat_stale_matches(&stales, &f));
+	f = flow(17, "192.0.2.1", 3333, "192.0.2.1");
 	assert_true(nat_stale_matches(&stales, &f));
 	/* to the new target already; another protocol; a guest's own flow through another NAT */
 	f = flow(6, "192.0.2.1", 2222, "10.10.0.99");

@@ -11,7 +11,8 @@
  *	overflow2     those of the repetition, too
  *	run COMMAND   the shell runs this before it
  *
- * Changes are runs of messages on netlink sockets that are no dumps, TAP ioctls and renames.
+ * Changes are runs of messages on netlink sockets that are no dumps, TAP ioctls, renames, and lines
+ * of the journal.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -196,4 +197,18 @@ int rename(const char *from, const char *to)
 	r = NEXT(rename)(from, to);
 	step_done();
 	return r;
+}
+
+/* Zeros are no line. */
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t at)
+{
+	bool line = len && *(const char *)buf;
+	ssize_t n;
+
+	if (line)
+		step();
+	n = NEXT(pwrite)(fd, buf, len, at);
+	if (line)
+		step_done();
+	return n;
 }
