@@ -4,7 +4,7 @@
  *
  *	root: control runtime connections handshake_timeout
  *	listen "name" { address socket_activation mode owner group insecure default }
- *	pool   "name" { path size journal cache buffers spin_us create }
+ *	pool   "name" { path size journal cache data_cache buffers ahead spin_us create }
  *	volume "name" { pool size reserve description }
  *
  * The tables say what one value may be; the check_*() functions below what must hold between
@@ -194,6 +194,11 @@ static const struct conf_key pool_keys[] = {
 	  .min = 34u << 20,
 	  .max = 1ULL << 36,
 	  .help = "memory for requests on their way" },
+	{ .name = "ahead",
+	  .type = CONF_SIZE,
+	  .preset = "256M",
+	  .max = 4ULL << 30,
+	  .help = "free space of a pool file to keep written for new data" },
 	{ .name = "spin_us",
 	  .type = CONF_INT,
 	  .preset = "50",
@@ -458,6 +463,7 @@ static void take_pool(struct blockd_conf_pool *pool, const struct conf_section *
 	pool->cache_bytes = conf_number(s, "cache");
 	pool->data_cache_bytes = conf_number(s, "data_cache");
 	pool->buffer_bytes = conf_number(s, "buffers");
+	pool->ahead_bytes = conf_number(s, "ahead");
 	pool->spin_us = (uint32_t)conf_number(s, "spin_us");
 	pool->create = conf_flag(s, "create");
 }

@@ -61,6 +61,7 @@ static const struct figure pool_figures[] = {
 	COUNTER(S, POOL "cache_misses", cache_misses, "Blocks read that were not."),
 	COUNTER(S, POOL "checksum_errors", checksum_errors, "Blocks that did not match."),
 	COUNTER(S, POOL "enospc_errors", enospc_errors, "Requests refused for lack of space."),
+	COUNTER(S, POOL "ahead_bytes", ahead_bytes, "Free space written ahead of its use."),
 	COUNTER(S, POOL "punched_bytes", punched_bytes, "Given back to the host file system."),
 	COUNTER(S, POOL "replayed_records", replayed_records, "Log records replayed at open."),
 	COUNTER(S, POOL "skipped_records", skipped_records, "Log records skipped at open."),

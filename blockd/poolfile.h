@@ -27,7 +27,7 @@ int poolfile_create(const char *path, const struct poolfile_create *params, stru
 struct poolfile_open {
 	const char *path;
 	const char *runtime; /* where the shadow lies */
-	uint64_t cache_bytes, data_cache_bytes, buffer_bytes;
+	uint64_t cache_bytes, data_cache_bytes, buffer_bytes, ahead_bytes;
 	void (*event)(void *user, enum thin_event_kind kind, const char *text);
 	void *event_user;
 };

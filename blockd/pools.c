@@ -84,6 +84,7 @@ static int pool_open(void *user, struct thin_dev **ret_dev, struct thin_pool **r
 		.runtime = pool->all->runtime,
 		.cache_bytes = pool->conf->cache_bytes,
 		.data_cache_bytes = pool->conf->data_cache_bytes,
+		.ahead_bytes = pool->conf->ahead_bytes,
 		.buffer_bytes = pool->conf->buffer_bytes / 2,
 		.event = pool_event,
 		.event_user = pool,

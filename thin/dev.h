@@ -63,9 +63,15 @@ struct thin_dev_ops {
 	int (*event_fd)(struct thin_dev *dev);
 	/* Change the size (files grow sparsely; a block device only reports).  Blocking. */
 	int (*resize)(struct thin_dev *dev, uint64_t size_bytes, struct err *err);
-	/* Materialise a range ahead of its first write, for instance by fallocate; blocking and
-	 * optional (NULL). */
-	int (*reserve)(struct thin_dev *dev, uint64_t offset, uint64_t len, struct err *err);
+	/*
+	 * The first range at or behind `offset` that has been written, so that writing there again
+	 * costs the host no space (space that is only set aside does not count); at the end of the
+	 * device when there is none.  Optional, a hint; takes microseconds.
+	 */
+	int (*next_written)(struct thin_dev *dev, uint64_t offset, uint64_t *ret_from,
+			    uint64_t *ret_to);
+	/* Bytes that the file system under the device could still give; optional. */
+	uint64_t (*host_room)(struct thin_dev *dev);
 	void (*close)(struct thin_dev *dev);
 };
 
@@ -74,6 +80,8 @@ struct thin_dev {
 	uint64_t size_bytes;
 	bool read_only;
 	bool can_punch;
+	bool sparse;   /* a write where nothing was written takes space, and time, from the host */
+	bool blocking; /* submit() carries a request out before it returns */
 	/*
 	 * Set by an owner that never sleeps before poll() has returned 0 with nothing submitted
 	 * since: completions that are there at once need not be announced on event_fd.

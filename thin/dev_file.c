@@ -144,7 +144,8 @@ static const struct thin_dev_ops dev_plain_ops = {
 	.wait = dev_plain_wait,
 	.event_fd = dev_plain_event_fd,
 	.resize = dev_file_resize,
-	.reserve = dev_file_reserve,
+	.next_written = dev_file_next_written,
+	.host_room = dev_file_host_room,
 	.close = dev_file_close,
 };
 
@@ -196,21 +197,28 @@ int dev_file_resize(struct thin_dev *dev, uint64_t size_bytes, struct err *err)
 	return 0;
 }
 
-int dev_file_reserve(struct thin_dev *dev, uint64_t offset, uint64_t len, struct err *err)
+/* SEEK_DATA: on ext4 and xfs space that fallocate has set aside counts as a hole, as it should. */
+int dev_file_next_written(struct thin_dev *dev, uint64_t offset, uint64_t *ret_from,
+			  uint64_t *ret_to)
 {
 	struct dev_file *d = dev_file_of(dev);
-	int r;
+	off_t from = lseek(d->fd, (off_t)offset, SEEK_DATA), to;
 
-	if (d->is_block)
-		return 0;
-	if (offset > dev->size_bytes || len > dev->size_bytes - offset)
-		return err_set(err, -EINVAL, "%s: reserve beyond the end", dev->name);
-	do {
-		r = fallocate(d->fd, 0, (off_t)offset, (off_t)len) < 0 ? -errno : 0;
-	} while (r == -EINTR);
-	if (r == -EDQUOT || r == -EFBIG)
-		r = -ENOSPC;
-	return r < 0 ? err_sys(err, r, "%s: reserve", dev->name) : 0;
+	if (from < 0 && errno != ENXIO)
+		return -errno;
+	to = from < 0 ? from : lseek(d->fd, from, SEEK_HOLE);
+	*ret_from = from < 0 ? dev->size_bytes : (uint64_t)from;
+	*ret_to = to < 0 ? dev->size_bytes : (uint64_t)to;
+	return 0;
+}
+
+uint64_t dev_file_host_room(struct thin_dev *dev)
+{
+	struct statfs fs;
+
+	if (fstatfs(dev_file_of(dev)->fd, &fs) < 0)
+		return UINT64_MAX;
+	return (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
 }
 
 /* ---- lock ---- */
@@ -402,6 +410,8 @@ static int dev_file_setup(struct dev_file *d, const struct dev_file_open *p, con
 	d->dev.can_punch = dev_file_can_punch(d, st);
 	d->uring = !in_memory && !p->plain && dev_ring_open(d) == 0;
 	d->dev.ops = d->uring ? &dev_ring_ops : &dev_plain_ops;
+	d->dev.sparse = !d->is_block;
+	d->dev.blocking = !d->uring;
 	r = d->uring ? 0 : dev_plain_open(d);
 	return r < 0 ? err_sys(err, r, "%s: eventfd", d->dev.name) : 0;
 }

@@ -79,7 +79,9 @@ extern const struct thin_dev_ops dev_ring_ops;
 
 /* dev_file.c, common to both sets of operations */
 int dev_file_resize(struct thin_dev *dev, uint64_t size_bytes, struct err *err);
-int dev_file_reserve(struct thin_dev *dev, uint64_t offset, uint64_t len, struct err *err);
+int dev_file_next_written(struct thin_dev *dev, uint64_t offset, uint64_t *ret_from,
+			  uint64_t *ret_to);
+uint64_t dev_file_host_room(struct thin_dev *dev);
 void dev_file_close(struct thin_dev *dev);
 
 #endif

@@ -234,6 +234,7 @@ const struct thin_dev_ops dev_ring_ops = {
 	.wait = dev_ring_wait,
 	.event_fd = dev_ring_event_fd,
 	.resize = dev_file_resize,
-	.reserve = dev_file_reserve,
+	.next_written = dev_file_next_written,
+	.host_room = dev_file_host_room,
 	.close = dev_file_close,
 };

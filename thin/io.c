@@ -305,7 +305,8 @@ int io_wait_space(struct thin_pool *pool, struct req_state *rs, bool fresh)
 {
 	struct checkpoint *ck = &pool->ck;
 	/* writes on their way, its own among them, will free what they overwrite */
-	bool moving = reclaim_pending(pool) || pool->punch.busy || pool->journal.admitted_records ||
+	bool moving = reclaim_pending(pool) || pool->punch.busy || pool->ahead.busy ||
+		      pool->journal.admitted_records ||
 		      pool->space.reading.head != pool->space.reading.tail;
 
 	/* what gives back as much as it takes needs nothing but its turn */

@@ -256,7 +256,8 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	held.checkpointed = HELD_MIN + 2ull * p->nodes.count;
 	if (space_init(&p->space, zone_end, log_pages, zone_blocks, &held) ||
 	    journal_init(p, log_pages, params->shadow) || checkpoint_init(p) ||
-	    io_init(p, buffers) || data_cache_init(&p->data, params->data_cache_bytes))
+	    io_init(p, buffers) || data_cache_init(&p->data, params->data_cache_bytes) ||
+	    ahead_init(p, params->ahead_bytes))
 		goto fail;
 	p->block_margin = p->space.block_count / 64 < BLOCK_MARGIN_MAX
 				  ? p->space.block_count / 64 + BLOCK_MARGIN_MIN
@@ -271,6 +272,7 @@ fail:
 void pool_free(struct thin_pool *pool)
 {
 	data_cache_fini(&pool->data);
+	ahead_fini(pool);
 	io_fini(pool);
 	checkpoint_fini(pool);
 	journal_fini(pool);
@@ -350,6 +352,7 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 		maybe_checkpoint(pool);
 		checkpoint_run(pool);
 		punch_run(pool, idle_for(pool, PUNCH_IDLE_MS));
+		ahead_run(pool);
 		io_answer(pool);
 		if (!pool->wake && STAILQ_EMPTY(&pool->runnable))
 			break;
@@ -376,7 +379,7 @@ uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
 		return pool->now_ms;
 	if (pool->read_only)
 		return due;
-	due = checkpoint_deadline_ms(pool);
+	due = lesser(checkpoint_deadline_ms(pool), ahead_deadline_ms(pool));
 	if (pool->journal.records_unflushed)
 		due = lesser(due, pool->journal.first_record_ms + pool->commit_ms);
 	if (pool->io.requests || pool->ck.active)
@@ -393,8 +396,8 @@ bool thin_pool_idle(const struct thin_pool *pool)
 	if (pool->read_only) /* what is due stays so */
 		return !work_left(pool) && pool->io.requests == 0 && pool->busy_io == 0;
 	return !work_left(pool) && pool->io.requests == 0 && !pool->ck.active &&
-	       !pool->punch.busy && journal_is_durable(pool) && !reclaim_pending(pool) &&
-	       !pool->ck.wanted;
+	       !pool->punch.busy && !pool->ahead.busy && journal_is_durable(pool) &&
+	       !reclaim_pending(pool) && !pool->ck.wanted;
 }
 
 /* Whether the device owes us a completion that the loop would wait for. */

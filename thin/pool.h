@@ -22,6 +22,7 @@
 
 #include <isa-l/crc.h>
 
+#include "thin/ahead.h"
 #include "thin/catalog.h"
 #include "thin/checkpoint.h"
 #include "thin/data_cache.h"
@@ -61,6 +62,7 @@ struct thin_pool {
 	struct checkpoint ck;
 	struct io io;
 	struct punch punch;
+	struct ahead ahead;
 	struct grow grow;
 
 	uint64_t admitted_nodes, admitted_blocks;

@@ -16,6 +16,8 @@ static void punch_done(struct dev_io *io)
 		pool->dev->can_punch = false; /* the host cannot: no reason to ask again */
 	else
 		pool->stat.punched_bytes += p->count * FMT_BLOCK;
+	space_set_written(&pool->space, p->first, p->count, false);
+	pool->ahead.enough = false;
 	space_release_run(&pool->space, p->first, p->count);
 	pool_wake_stalled(pool);
 }
@@ -36,8 +38,9 @@ void punch_run(struct thin_pool *pool, bool idle)
 	struct punch *p = &pool->punch;
 	uint64_t max;
 
-	if (!idle || pool->ck.active || !punch_wanted(pool))
+	if (!idle || pool->ck.active || pool->ahead.busy || !punch_wanted(pool))
 		return;
+	ahead_look(pool);
 	/* a cut that comes meanwhile finds the blocks that its nodes were promised */
 	max = pool_spare_blocks(pool) / 2;
 	p->count =

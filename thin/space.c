@@ -8,19 +8,15 @@
  *   index = zone * zone_blocks + bit          pblk = zone_first + zone * (zone_blocks + 2) + 2 +
  * bit
  *
- * Search: word by word from a cursor to the end of its zone, then on in the first zone that is at
- * least half free, so that a pool file stays as small, and its blocks as often written before, as
- * sequential writing allows; when there is none, next fit.  Data and metadata have a cursor each.
+ * Looking for free blocks is space_search.c.
  */
-#include "thin/space.h"
+#include "thin/space_priv.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "thin/memory.h"
-
-#define WORD_BITS 64u
 
 uint64_t space_zone_count(uint64_t zone_end, uint64_t log_pages, uint32_t zone_blocks)
 {
@@ -83,7 +79,9 @@ int space_init(struct space *sp, uint64_t zone_end, uint64_t log_pages, uint32_t
 	sp->map_bytes = sp->zone_count * sp->zone_words * sizeof(uint64_t);
 	sp->alloc = memory_map(sp->map_bytes);
 	sp->busy = memory_map(sp->map_bytes);
-	if (!sp->zone || !sp->alloc || !sp->busy || fifo_init(&sp->logged, held->logged) ||
+	sp->written = memory_map(space_written_bytes(sp->map_bytes));
+	if (!sp->zone || !sp->alloc || !sp->busy || !sp->written ||
+	    fifo_init(&sp->logged, held->logged) ||
 	    fifo_init(&sp->checkpointed, held->checkpointed) ||
 	    fifo_init(&sp->reading, held->logged + held->checkpointed)) {
 		space_fini(sp);
@@ -98,11 +96,12 @@ void space_fini(struct space *sp)
 	free(sp->zone);
 	memory_unmap(sp->alloc, sp->map_bytes);
 	memory_unmap(sp->busy, sp->map_bytes);
+	memory_unmap(sp->written, space_written_bytes(sp->map_bytes));
 	fifo_fini(&sp->logged);
 	fifo_fini(&sp->checkpointed);
 	fifo_fini(&sp->reading);
 	sp->zone = NULL;
-	sp->alloc = sp->busy = NULL;
+	sp->alloc = sp->busy = sp->written = NULL;
 }
 
 int space_grow(struct space *sp, uint64_t zone_end)
@@ -111,26 +110,31 @@ int space_grow(struct space *sp, uint64_t zone_end)
 		space_zone_count(zone_end, sp->zone_first - FMT_LOG_FIRST, sp->zone_blocks);
 	uint64_t bytes = zones * sp->zone_words * sizeof(uint64_t);
 	struct space_zone *zone;
-	uint64_t *alloc, *busy;
+	uint64_t *alloc, *busy, *written;
 
 	zone = calloc(zones, sizeof(*zone));
 	alloc = memory_map(bytes);
 	busy = memory_map(bytes);
-	if (!zone || !alloc || !busy) {
+	written = memory_map(space_written_bytes(bytes));
+	if (!zone || !alloc || !busy || !written) {
 		free(zone);
 		memory_unmap(alloc, bytes);
 		memory_unmap(busy, bytes);
+		memory_unmap(written, space_written_bytes(bytes));
 		return -ENOMEM;
 	}
 	memcpy(zone, sp->zone, sp->zone_count * sizeof(*zone));
 	memcpy(alloc, sp->alloc, sp->map_bytes);
 	memcpy(busy, sp->busy, sp->map_bytes);
+	memcpy(written, sp->written, space_written_bytes(sp->map_bytes));
 	free(sp->zone);
 	memory_unmap(sp->alloc, sp->map_bytes);
 	memory_unmap(sp->busy, sp->map_bytes);
+	memory_unmap(sp->written, space_written_bytes(sp->map_bytes));
 	sp->zone = zone;
 	sp->alloc = alloc;
 	sp->busy = busy;
+	sp->written = written;
 	sp->map_bytes = bytes;
 	sp->zone_count = zones;
 	zone_layout(sp, zone_end);
@@ -182,6 +186,11 @@ struct pblk space_pblk(const struct space *sp, uint64_t index)
 			      index % sp->zone_blocks };
 }
 
+struct pblk space_zone_pblk(const struct space *sp, uint64_t zone)
+{
+	return space_pblk(sp, zone * sp->zone_blocks);
+}
+
 struct pblk space_bitmap_pblk(const struct space *sp, uint64_t zone, unsigned copy)
 {
 	return (struct pblk){ sp->zone_first + zone * (sp->zone_blocks + FMT_ZONE_BITMAPS) + copy };
@@ -213,13 +222,13 @@ static void set_busy(struct space *sp, uint64_t index)
 	sp->busy_count++;
 }
 
-static void set_candidate(struct space *sp, struct space_zone *zone, bool candidate)
+void space_set_candidate(struct space *sp, struct space_zone *zone, bool candidate)
 {
 	sp->candidates += (uint64_t)candidate - zone->candidate;
 	zone->candidate = candidate;
 }
 
-static void clear_busy(struct space *sp, uint64_t index)
+void space_clear_busy(struct space *sp, uint64_t index)
 {
 	struct where w = where_is(sp, index);
 
@@ -227,7 +236,7 @@ static void clear_busy(struct space *sp, uint64_t index)
 	assert(!(sp->alloc[w.word] & w.mask));
 	sp->busy[w.word] &= ~w.mask;
 	sp->zone[w.zone].busy_count--;
-	set_candidate(sp, &sp->zone[w.zone], true);
+	space_set_candidate(sp, &sp->zone[w.zone], true);
 	sp->busy_count--;
 }
 
@@ -271,7 +280,7 @@ void space_publish(struct space *sp, struct pblk p)
 
 void space_free_unpublished(struct space *sp, struct pblk p)
 {
-	clear_busy(sp, space_index(sp, p));
+	space_clear_busy(sp, space_index(sp, p));
 }
 
 void space_free_logged(struct space *sp, struct pblk p, uint64_t log_seq)
@@ -345,7 +354,7 @@ static void release_read(struct space *sp)
 	uint64_t oldest = oldest_read(sp);
 
 	while (f->tail != f->head && f->slot[f->tail % f->capacity].until < oldest)
-		clear_busy(sp, f->slot[f->tail++ % f->capacity].block);
+		space_clear_busy(sp, f->slot[f->tail++ % f->capacity].block);
 }
 
 static void release_fifo(struct space *sp, struct space_fifo *f, uint64_t until)
@@ -354,7 +363,7 @@ static void release_fifo(struct space *sp, struct space_fifo *f, uint64_t until)
 		uint64_t block = f->slot[f->tail++ % f->capacity].block;
 
 		if (TAILQ_EMPTY(&sp->reads))
-			clear_busy(sp, block);
+			space_clear_busy(sp, block);
 		else
 			fifo_push(&sp->reading, block, sp->read_stamp);
 	}
@@ -399,141 +408,6 @@ void space_read_end(struct space *sp, struct space_read *r)
 {
 	TAILQ_REMOVE(&sp->reads, r, link);
 	release_read(sp);
-}
-
-/* ---- search ---- */
-
-/* The first free block in zone `z` at or behind `bit`; zone->blocks if none. */
-static uint32_t zone_find_free(const struct space *sp, uint64_t z, uint32_t bit)
-{
-	const uint64_t *busy = &sp->busy[z * sp->zone_words];
-	uint32_t blocks = sp->zone[z].blocks;
-
-	while (bit < blocks) {
-		uint64_t word = ~busy[bit / WORD_BITS] >> bit % WORD_BITS;
-
-		if (word) {
-			bit += (uint32_t)__builtin_ctzll(word);
-			return bit < blocks ? bit : blocks;
-		}
-		bit = (bit / WORD_BITS + 1) * WORD_BITS;
-	}
-	return blocks;
-}
-
-static uint32_t zone_run_length(const struct space *sp, uint64_t z, uint32_t bit, uint64_t want)
-{
-	const uint64_t *busy = &sp->busy[z * sp->zone_words];
-	uint32_t end = sp->zone[z].blocks, at = bit;
-
-	if (want < end - bit)
-		end = bit + (uint32_t)want;
-	while (at < end) {
-		uint64_t word = busy[at / WORD_BITS] >> at % WORD_BITS;
-
-		if (word) {
-			at += (uint32_t)__builtin_ctzll(word);
-			break;
-		}
-		at = (at / WORD_BITS + 1) * WORD_BITS;
-	}
-	return (at < end ? at : end) - bit;
-}
-
-/* Take a run from zone `z`, at or behind `bit`; 0: it has none there. */
-static uint64_t take_from_zone(struct space *sp, uint64_t z, uint32_t bit, uint64_t want,
-			       uint64_t *cursor)
-{
-	uint64_t first = z * sp->zone_blocks;
-	uint32_t found, length;
-
-	if (sp->zone[z].busy_count == sp->zone[z].blocks)
-		return 0;
-	found = zone_find_free(sp, z, bit);
-	if (found >= sp->zone[z].blocks)
-		return 0;
-	length = zone_run_length(sp, z, found, want);
-	assert(length > 0);
-	for (uint32_t i = 0; i < length; i++)
-		set_busy(sp, first + found + i);
-	*cursor = first + found + length;
-	return length;
-}
-
-/* The first zone that is at least half free; zone_count: none. */
-static uint64_t roomy_zone(const struct space *sp)
-{
-	uint64_t z = 0;
-
-	while (z < sp->zone_count && sp->zone[z].busy_count > sp->zone[z].blocks / 2)
-		z++;
-	return z;
-}
-
-uint64_t space_take_run(struct space *sp, uint64_t want, bool metadata, struct pblk *ret_first)
-{
-	uint64_t *cursor = metadata ? &sp->cursor_meta : &sp->cursor_data;
-	uint64_t z = *cursor / sp->zone_blocks % sp->zone_count, roomy, length = 0;
-	uint32_t bit = (uint32_t)(*cursor % sp->zone_blocks);
-
-	if (bit) /* 0: the last run ended with its zone */
-		length = take_from_zone(sp, z, bit, want, cursor);
-	if (!length && (roomy = roomy_zone(sp)) < sp->zone_count)
-		length = take_from_zone(sp, roomy, 0, want, cursor);
-	for (uint64_t i = 0; !length && i < sp->zone_count; i++) {
-		z = z + 1 < sp->zone_count ? z + 1 : 0;
-		length = take_from_zone(sp, z, 0, want, cursor);
-	}
-	if (length)
-		*ret_first = space_pblk(sp, *cursor - length);
-	return length;
-}
-
-/* Goes once through the zones in which something was freed; a later free makes a zone a candidate
- * again. */
-uint64_t space_withhold_free_run(struct space *sp, uint64_t min, uint64_t max,
-				 struct pblk *ret_first)
-{
-	for (uint64_t tried = 0; tried <= sp->zone_count; tried++) {
-		uint64_t z = sp->punch_zone;
-
-		if (sp->punch_bit == 0 && sp->zone[z].candidate)
-			set_candidate(sp, &sp->zone[z], false);
-		else if (sp->punch_bit == 0)
-			sp->punch_bit = sp->zone[z].blocks;
-		while ((sp->punch_bit = zone_find_free(sp, z, sp->punch_bit)) <
-		       sp->zone[z].blocks) {
-			uint32_t bit = sp->punch_bit;
-			uint32_t length = zone_run_length(sp, z, bit, max);
-
-			sp->punch_bit += length;
-			if (length < min)
-				continue;
-			for (uint32_t i = 0; i < length; i++)
-				set_busy(sp, z * sp->zone_blocks + bit + i);
-			*ret_first = space_pblk(sp, z * sp->zone_blocks + bit);
-			return length;
-		}
-		sp->punch_zone = z + 1 < sp->zone_count ? z + 1 : 0;
-		sp->punch_bit = 0;
-	}
-	return 0;
-}
-
-bool space_punch_pending(const struct space *sp)
-{
-	return sp->candidates || sp->punch_bit;
-}
-
-void space_release_run(struct space *sp, struct pblk first, uint64_t count)
-{
-	uint64_t index = space_index(sp, first);
-	struct space_zone *zone = &sp->zone[index / sp->zone_blocks];
-	bool candidate = zone->candidate;
-
-	for (uint64_t i = 0; i < count; i++)
-		clear_busy(sp, index + i);
-	set_candidate(sp, zone, candidate); /* giving back a punched run makes none */
 }
 
 /* ---- bitmap pages ---- */

@@ -59,7 +59,11 @@ struct space_zone {
 	bool dirty;		  /* ALLOC differs from the valid copy */
 	bool damaged;		  /* its page could not be read: rebuilt from the trees */
 	bool candidate;		  /* something was freed since it was last punched */
+	bool known;		  /* `written` has been told what the device says of it */
+	uint32_t written_words;	  /* of its words in `written` */
 };
+
+#define SPACE_PATH_MAX 64u /* zones that the allocator is expected to go through next */
 
 struct space {
 	uint64_t zone_first; /* pblk of zone 0's first bitmap page */
@@ -79,6 +83,13 @@ struct space {
 	uint64_t punch_zone; /* where space_withhold_free_run() goes on */
 	uint32_t punch_bit;
 	uint64_t candidates; /* zones with that flag */
+	/* what the device has been written, so that writing there again costs it no space: a bit
+	 * for 64 blocks, which is a word of `busy`; a hint */
+	uint64_t *written;
+	uint64_t written_end;	       /* no zone from here on has any */
+	uint64_t taken;		       /* blocks handed out since open */
+	uint64_t path[SPACE_PATH_MAX]; /* see space_find_gap() */
+	uint32_t path_count;
 };
 
 /* How many zones lie between the log ring and block `zone_end`. */
@@ -101,6 +112,8 @@ bool space_valid(const struct space *sp, struct pblk p);
 bool space_is_allocated(const struct space *sp, struct pblk p);
 uint64_t space_index(const struct space *sp, struct pblk p);
 struct pblk space_pblk(const struct space *sp, uint64_t index);
+/* The first block of a zone behind its bitmap pages; the others follow it. */
+struct pblk space_zone_pblk(const struct space *sp, uint64_t zone);
 /* pblk of a zone's bitmap copy. */
 struct pblk space_bitmap_pblk(const struct space *sp, uint64_t zone, unsigned copy);
 
@@ -134,7 +147,33 @@ void space_decode_bitmap(struct space *sp, uint64_t zone, const struct fmt_bitma
 /* Set ALLOC and BUSY of one block (rebuilding from the trees).  False: it was set. */
 bool space_mark(struct space *sp, struct pblk p);
 
-/* Find a run of at least `min` free blocks in candidate zones, mark it BUSY; 0: none. */
+/* ---- space_search.c ---- */
+
+/*
+ * The first run of free, not yet written blocks on the way that the allocator is going to take,
+ * when fewer than `ahead` written ones lie in front of it.  That way (sp->path): the rest of the
+ * zone it is in, then zones that are at least half free, those with written blocks first.
+ */
+enum space_gap_kind {
+	SPACE_GAP_NONE,	   /* `ahead` free blocks are written, or there are no more */
+	SPACE_GAP_RUN,	   /* `count` blocks from `first` */
+	SPACE_GAP_UNKNOWN, /* `zone` is on the way: tell what is written in it first */
+};
+struct space_gap {
+	enum space_gap_kind kind;
+	uint64_t zone;
+	struct pblk first;
+	uint64_t count;
+};
+/* `skip` free blocks in front are left alone, a run has at most `max`. */
+void space_find_gap(struct space *sp, uint64_t ahead, uint64_t skip, uint64_t max,
+		    struct space_gap *ret_gap);
+void space_withhold_run(struct space *sp, struct pblk first, uint64_t count);
+/* Blocks of one zone: the 64-block words that they touch. */
+void space_set_written(struct space *sp, struct pblk first, uint64_t count, bool written);
+
+/* Find a run of at least `min` free blocks in candidate zones off the path, mark it BUSY; 0: none.
+ */
 uint64_t space_withhold_free_run(struct space *sp, uint64_t min, uint64_t max,
 				 struct pblk *ret_first);
 bool space_punch_pending(const struct space *sp);

@@ -71,6 +71,7 @@ struct thin_open {
 	uint64_t checkpoint_log_bytes; /* checkpoint at this much log; 0: half the ring */
 	uint64_t commit_bytes;	       /* commit by itself at this much new data; 0: 64 MiB */
 	uint32_t commit_ms;	       /* ... or after this long with records; 0: 1000 */
+	uint64_t ahead_bytes; /* free space to keep written (thin/ahead.h); 0: none */
 	bool read_only;
 	bool accept_damage; /* go on past a hole in the log (data is lost) */
 	uint64_t seed;	    /* for nonces; 0: from the kernel */
@@ -132,6 +133,7 @@ struct thin_pool_stat {
 	/* counters since open */
 	uint64_t commits, checkpoints, flushes, checkpoint_bytes, log_bytes;
 	uint64_t data_written_bytes, data_read_bytes, checksum_errors, enospc_errors, punched_bytes;
+	uint64_t ahead_bytes; /* of free space written ahead */
 	uint64_t replayed_records, skipped_records;
 	uint64_t cache_hits, cache_misses; /* blocks that reads found in the data cache, or not */
 };

@@ -253,6 +253,7 @@ static const struct output_column pool_columns[] = {
 	{ "checksum_errors", "checksum errors", OUTPUT_NUMBER },
 	{ "enospc_errors", "refused for space", OUTPUT_NUMBER },
 	{ "punched_bytes", "given back to host", OUTPUT_SIZE },
+	{ "ahead_bytes", "written ahead", OUTPUT_SIZE },
 	{ 0 },
 };
 

@@ -95,7 +95,8 @@ static json_t *pool_details(struct blockd_pool *pool)
 			events, pools_event_name((enum thin_event_kind)kind),
 			json_integer((json_int_t)metric_get(&pool->events[kind])));
 	details = json_pack(
-		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+		"s:I}",
 		"generation", (json_int_t)stat->generation, "log_used_bytes",
 		(json_int_t)stat->log_used_bytes, "node_cache_bytes",
 		(json_int_t)stat->node_cache_bytes, "dirty_nodes",
@@ -103,7 +104,8 @@ static json_t *pool_details(struct blockd_pool *pool)
 		"checkpoints", (json_int_t)stat->checkpoints, "flushes", (json_int_t)stat->flushes,
 		"checksum_errors", (json_int_t)stat->checksum_errors, "enospc_errors",
 		(json_int_t)stat->enospc_errors, "punched_bytes", (json_int_t)stat->punched_bytes,
-		"buffer_used_bytes", (json_int_t)all.buffer_used_bytes, "buffer_limit_bytes",
+		"ahead_bytes", (json_int_t)stat->ahead_bytes, "buffer_used_bytes",
+		(json_int_t)all.buffer_used_bytes, "buffer_limit_bytes",
 		(json_int_t)all.buffer_limit_bytes, "data_cache_limit_bytes",
 		(json_int_t)stat->data_cache_bytes, "data_cached_bytes",
 		(json_int_t)stat->data_cached_bytes, "cache_hits", (json_int_t)stat->cache_hits,

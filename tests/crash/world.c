@@ -66,6 +66,7 @@ static void world_open(struct world *w)
 	struct err err = { 0 };
 
 	w->dev = dev_sim_port(w->sim);
+	w->dev->sparse = true;
 	if (thin_pool_open(w->dev, &open, &w->pool, &err))
 		world_fail(w, "open: %s", err.text);
 	world_totals->lives++;
@@ -93,6 +94,8 @@ static void world_create(struct world *w)
 	for (unsigned i = 0; i < w->spec->script_len; i++)
 		mix += (uint64_t)w->spec->script[i]->name[0] << 8 * i;
 	w->open.data_cache_bytes = data_caches[rng_mix(mix) % 3];
+	/* writing ahead in half of the worlds */
+	w->open.ahead_bytes = rng_mix(w->spec->seed ^ 0xa4ead) % 2 ? 64 * BLK : 0;
 	w->open.commit_bytes = commits[rng_below(&w->rng, 3)];
 	w->may_fill = !scripted;
 	w->sim = dev_sim_new(blocks * BLK, rng_next(&w->rng));
