@@ -4,7 +4,9 @@
  *
  * The table is open-addressed with linear probing and backward shift, half full at most; an entry
  * carries 32 bits of the hash, which say where it belongs and nearly always whether it is the one,
- * so that a look-up touches one line of the table and one slot.
+ * so that a look-up touches one line of the table and one slot.  The hash keeps eight neighbouring
+ * blocks in one line: what is written together lies together.  All of it asks for huge pages; else
+ * every look-up would miss the TLB too.
  *
  * A ghost is a fingerprint and the time of its eviction, counted in evictions, in a table of
  * buckets of four whose oldest gives way; one that is older than the main queue is long is none.
@@ -17,6 +19,8 @@
 #include "thin/memory.h"
 
 #define SLOTS_MIN   16u
+#define SLOTS_MAX   (1u << 28)
+#define LINE	    8u	/* places of the table in a line of the processor's cache */
 #define SMALL_SHARE 10u /* the small queue's share of the slots */
 #define GHOST_WAYS  4u
 #define EVICT_STEPS 64u /* looked at for one slot, in each of two ways */
@@ -43,8 +47,8 @@ int data_cache_init(struct data_cache *dc, uint64_t bytes)
 		return 0;
 	if (count < SLOTS_MIN)
 		count = SLOTS_MIN;
-	if (count > UINT32_MAX / 4)
-		count = UINT32_MAX / 4;
+	if (count > SLOTS_MAX)
+		count = SLOTS_MAX;
 	dc->table_bits = bits_for(2 * count);
 	dc->ghost_bits = bits_for(count);
 	dc->pages = memory_map(count * FMT_BLOCK);
@@ -52,6 +56,10 @@ int data_cache_init(struct data_cache *dc, uint64_t bytes)
 	dc->table = memory_map(sizeof(*dc->table) << dc->table_bits);
 	dc->ghost = memory_map(sizeof(*dc->ghost) << dc->ghost_bits);
 	dc->count = (uint32_t)count;
+	memory_huge(dc->pages, count * FMT_BLOCK);
+	memory_huge(dc->slot, (count + 1) * sizeof(*dc->slot));
+	memory_huge(dc->table, sizeof(*dc->table) << dc->table_bits);
+	memory_huge(dc->ghost, sizeof(*dc->ghost) << dc->ghost_bits);
 	if (!dc->pages || !dc->slot || !dc->table || !dc->ghost) {
 		data_cache_fini(dc);
 		return -ENOMEM;
@@ -76,14 +84,17 @@ void data_cache_fini(struct data_cache *dc)
 
 /* ---- the table ---- */
 
+/* Of the line's number, with the place in the line: neighbours share a line of the table. */
 static uint32_t hash_of(uint64_t pblk)
 {
-	return (uint32_t)(pblk * 0x9e3779b97f4a7c15ull >> 32);
+	uint32_t line = (uint32_t)(pblk / LINE * 0x9e3779b97f4a7c15ull >> 32);
+
+	return line / LINE * LINE + (uint32_t)(pblk % LINE);
 }
 
 static uint32_t home_of(const struct data_cache *dc, uint32_t hash)
 {
-	return hash >> (32 - dc->table_bits);
+	return (hash >> (32 - dc->table_bits)) / LINE * LINE + hash % LINE;
 }
 
 static uint32_t next_place(const struct data_cache *dc, uint32_t i)
@@ -270,6 +281,17 @@ static void evict(struct data_cache *dc)
 			return;
 }
 
+static uint32_t slot_unused(struct data_cache *dc)
+{
+	uint32_t slot = dc->unused;
+
+	if (slot)
+		dc->unused = dc->slot[slot].next;
+	else if (dc->fresh < dc->count)
+		slot = ++dc->fresh;
+	return slot;
+}
+
 uint32_t data_cache_take(struct data_cache *dc)
 {
 	struct data_slot *s;
@@ -280,12 +302,8 @@ uint32_t data_cache_take(struct data_cache *dc)
 		return 0;
 	if (!dc->unused && dc->fresh == dc->count)
 		evict(dc);
-	slot = dc->unused;
-	if (slot)
-		dc->unused = dc->slot[slot].next;
-	else if (dc->fresh < dc->count)
-		slot = ++dc->fresh;
-	else
+	slot = slot_unused(dc);
+	if (!slot)
 		return 0;
 	s = &dc->slot[slot];
 	s->state = DATA_HELD;
@@ -387,27 +405,35 @@ void data_cache_spoilt(struct data_cache *dc, uint32_t slot)
 	data_cache_unpin(dc, slot);
 }
 
-void data_cache_publish(struct data_cache *dc, uint32_t slot, struct data_key key,
-			struct data_rank rank)
-{
-	struct data_slot *s = &dc->slot[slot];
-
-	assert(s->state == DATA_HELD);
-	enter(dc, slot, key);
-	s->freq = rank.freq;
-	queue_push(dc, slot, rank.main ? DATA_MAIN : DATA_SMALL);
-	data_cache_unpin(dc, slot);
-}
-
-struct data_rank data_cache_drop(struct data_cache *dc, uint64_t pblk)
+void data_cache_drop(struct data_cache *dc, uint64_t pblk)
 {
 	uint32_t slot = dc->count ? table_find(dc, pblk) : 0;
-	struct data_rank rank = { 0 };
 
-	if (slot) {
-		rank.main = dc->slot[slot].state == DATA_MAIN;
-		rank.freq = dc->slot[slot].freq;
+	if (slot)
 		hide(dc, slot, DATA_HELD);
-	}
-	return rank;
+}
+
+uint32_t data_cache_rename(struct data_cache *dc, uint64_t pblk, struct data_key key)
+{
+	uint32_t slot = table_find(dc, pblk);
+	struct data_slot *s = &dc->slot[slot];
+
+	if (!slot || s->pins || s->state == DATA_FILLING)
+		return 0;
+	table_remove(dc, slot);
+	enter(dc, slot, key);
+	data_cache_hit(dc, slot);
+	return slot;
+}
+
+uint32_t data_cache_add(struct data_cache *dc, struct data_key key)
+{
+	uint32_t slot = slot_unused(dc);
+
+	if (!slot)
+		return 0;
+	enter(dc, slot, key);
+	dc->slot[slot].freq = 0;
+	queue_new(dc, slot);
+	return slot;
 }

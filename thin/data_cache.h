@@ -4,7 +4,7 @@
  *
  *	           take()                announce()
  *	UNUSED ------------> HELD --------------------> FILLING --filled()--> SMALL / MAIN
- *	   ^                  |  `----- publish() --------------------------------^   |
+ *	   ^ `----------------+---------- add() -----------------------------------^  |
  *	   `--- last unpin ---+<------------- drop(), spoilt() ----------------------+
  *	   `------------------------------- evicted ----------------------------------+
  *
@@ -23,7 +23,7 @@
  * main queue if they were asked for twice while they were there; what leaves the small queue
  * without is remembered, as a fingerprint, for as long as the main queue is long, and enters the
  * main queue when it comes back.  So a scan runs through a tenth of the cache.  A hit only counts
- * in the slot; nothing is moved.  A block that is overwritten hands its place on.
+ * in the slot; nothing is moved.  A block that is overwritten hands its slot on.
  *
  * Size 0: off; every call is then cheap and finds nothing.  Thread: the pool's.  No allocation
  * behind data_cache_init().
@@ -49,12 +49,6 @@ enum data_state {
 struct data_key {
 	uint64_t pblk;
 	uint32_t birth, crc;
-};
-
-/* What a block has earned: handed on to the one that replaces it. */
-struct data_rank {
-	bool main;
-	uint8_t freq;
 };
 
 struct data_slot {
@@ -132,11 +126,15 @@ void data_cache_announce(struct data_cache *dc, uint32_t slot, struct data_key k
 void data_cache_filled(struct data_cache *dc, uint32_t slot);
 /* ... or could not be read, or does not match: only those who wait see it. */
 void data_cache_spoilt(struct data_cache *dc, uint32_t slot);
-/* HELD -> found by everybody; takes the pin. */
-void data_cache_publish(struct data_cache *dc, uint32_t slot, struct data_key key,
-			struct data_rank rank);
 /* The block was freed. */
-struct data_rank data_cache_drop(struct data_cache *dc, uint64_t pblk);
+void data_cache_drop(struct data_cache *dc, uint64_t pblk);
+/*
+ * Block `pblk` is replaced by `key`: its slot, whose bytes the caller puts there before he does
+ * anything else; 0: it has none, or one that must stay as it is.
+ */
+uint32_t data_cache_rename(struct data_cache *dc, uint64_t pblk, struct data_key key);
+/* The same with a slot that was unused. */
+uint32_t data_cache_add(struct data_cache *dc, struct data_key key);
 
 void data_cache_pin(struct data_cache *dc, uint32_t slot);
 /* With the last pin a HELD or BAD slot is given back. */

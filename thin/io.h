@@ -95,7 +95,7 @@ struct io_batch_block {
 	uint64_t vblk;
 	struct pblk at;
 	uint32_t crc;
-	uint32_t slot; /* of the cache, in which its bytes lie; 0: none */
+	const uint8_t *data;
 	bool hole;
 };
 

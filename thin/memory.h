@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+#define MEMORY_HUGE_MIN (2ull << 20)
+
 /* NULL: none.  Pages come when they are touched; give it back with memory_unmap(). */
 static inline void *memory_map(uint64_t bytes)
 {
@@ -14,6 +16,13 @@ static inline void *memory_map(uint64_t bytes)
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
+}
+
+/* Wishes for huge pages: a hundredth of the page faults, and of the misses of the TLB. */
+static inline void memory_huge(void *p, uint64_t bytes)
+{
+	if (p && bytes >= MEMORY_HUGE_MIN)
+		madvise(p, bytes, MADV_HUGEPAGE);
 }
 
 /* NULL is fine. */

@@ -34,7 +34,6 @@ void prefault_start(struct prefault *p, void *at, uint64_t bytes)
 	p->bytes = bytes;
 	if (bytes < PREFAULT_MIN)
 		return;
-	madvise(at, bytes, MADV_HUGEPAGE); /* a hundred times cheaper, where there are any */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	p->running = pthread_create(&p->thread, NULL, prefault_main, p) == 0;

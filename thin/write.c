@@ -10,10 +10,10 @@
  * the L1 cache; a whole block that lies aligned in the caller's buffer is not copied at all.
  * All-zero blocks become holes.
  *
- * With a data cache, blocks of small requests are copied into a slot of it, are written from there
- * and become visible there when they are published: the copy that the batch would need (or the
- * caller's client makes) is the one that the cache wants.  Large requests are streams: they are not
- * worth a copy, and pass it by.
+ * The data cache: when a block of a small request is published and the one that it replaces is
+ * cached, its bytes take over that slot; so they do with a slot that is unused.  Nothing is evicted
+ * for what was only written (who wrote it has it), and large requests are streams that pass by:
+ * what they replace is dropped, and they are not worth a copy.
  *
  * Why this is safe: nothing is recorded or published before its data is written; the old block
  * stays untouched until the flush that covers the record; a crash in between leaves either the old
@@ -60,25 +60,6 @@ static bool all_zero(const uint8_t *p)
 	return head == 0 && memcmp(p, p + 8, FMT_BLOCK - 8) == 0;
 }
 
-/* Where the block is written from. */
-static const uint8_t *stage(struct io_batch *b, struct io_batch_block *bb, const uint8_t *src,
-			    bool keep)
-{
-	struct data_cache *dc = &b->pool->data;
-	uint8_t *copy;
-
-	if (data_cache_on(dc) && bb->rs->req->len <= CACHED_WRITE_MAX)
-		bb->slot = data_cache_take(dc);
-	if (bb->slot)
-		copy = data_cache_page(dc, bb->slot);
-	else if (keep && (uintptr_t)src % FMT_BLOCK == 0)
-		return src;
-	else
-		copy = b->buf + (uint64_t)b->buf_used++ * FMT_BLOCK;
-	memcpy(copy, src, FMT_BLOCK);
-	return copy;
-}
-
 /* `keep`: the bytes stay as they are until the request is answered. */
 static void append(struct io_batch *b, struct req_state *rs, uint64_t v, const uint8_t *src,
 		   bool keep)
@@ -89,7 +70,13 @@ static void append(struct io_batch *b, struct req_state *rs, uint64_t v, const u
 	rs->pending++;
 	if (bb->hole)
 		return;
-	src = stage(b, bb, src, keep);
+	if (!keep || (uintptr_t)src % FMT_BLOCK) {
+		uint8_t *copy = b->buf + (uint64_t)b->buf_used++ * FMT_BLOCK;
+
+		memcpy(copy, src, FMT_BLOCK);
+		src = copy;
+	}
+	bb->data = src;
 	bb->crc = pool_crc(src, FMT_BLOCK);
 	b->iov[b->data_count++] = (struct iovec){ (void *)(uintptr_t)src, FMT_BLOCK };
 	rs->pool->admitted_blocks++;
@@ -398,25 +385,37 @@ void io_submit_batch(struct thin_pool *pool)
 
 /* ---- publishing ---- */
 
+/* The page that is to get the bytes of what replaces `old`; NULL: none. */
+static uint8_t *cache_written(struct thin_pool *pool, struct ent old, struct ent e)
+{
+	uint32_t slot = 0;
+
+	if (!data_cache_on(&pool->data))
+		return NULL;
+	if (old.where & FMT_ENT_MAPPED)
+		slot = data_cache_rename(&pool->data, ent_pblk(old).n, ent_key(e));
+	if (!slot)
+		slot = data_cache_add(&pool->data, ent_key(e));
+	return slot ? data_cache_page(&pool->data, slot) : NULL;
+}
+
 static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, struct node *leaf,
 			  struct ent e, unsigned type)
 {
 	struct volume *vol = bb->rs->req->vol->volume;
 	struct fmt_entry *slot = &leaf->page->entry[bb->vblk % FMT_NODE_ENTRIES];
 	uint64_t seq = journal_block(pool, type, vol->id, (struct vblk){ bb->vblk }, e);
-	struct data_rank rank = { 0 };
-	struct ent old = ent_get(slot);
+	uint8_t *cached = NULL;
 
-	if (bb->slot && old.where & FMT_ENT_MAPPED)
-		rank = data_cache_drop(&pool->data, ent_pblk(old).n);
+	if (e.where & FMT_ENT_MAPPED && bb->rs->req->len <= CACHED_WRITE_MAX)
+		cached = cache_written(pool, ent_get(slot), e);
 	map_clear_entry(pool, vol, slot, seq);
 	if (!(e.where & FMT_ENT_MAPPED))
 		return;
 	space_publish(&pool->space, bb->at);
 	*slot = ent_put(e);
-	if (bb->slot)
-		data_cache_publish(&pool->data, bb->slot, ent_key(e), rank);
-	bb->slot = 0;
+	if (cached)
+		memcpy(cached, bb->data, FMT_BLOCK);
 	volume_count(pool, vol, 1, 0);
 	pool->journal.bytes_unflushed += FMT_BLOCK;
 }
@@ -472,8 +471,6 @@ static int publish_block(struct thin_pool *pool, struct io_batch *b, struct io_b
 		return r;
 	if (r && !bb->hole)
 		space_free_unpublished(&pool->space, bb->at);
-	if (bb->slot) /* it failed */
-		data_cache_unpin(&pool->data, bb->slot);
 	io_part_over(bb->rs, r == -EUCLEAN ? -EIO : r);
 	return 0;
 }
