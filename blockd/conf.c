@@ -2,7 +2,7 @@
 /*
  * blockd's configuration.
  *
- *	root: control runtime connections handshake_timeout
+ *	root: control runtime connections handshake_timeout log_level
  *	listen "name" { address socket_activation mode owner group insecure default }
  *	pool   "name" { path size journal cache data_cache buffers ahead spin_us create }
  *	volume "name" { pool size reserve description }
@@ -107,6 +107,10 @@ static int check_group(const struct conf_value *value, struct err *err)
 
 /* ---- schema ---- */
 
+static const char *const log_level_words[] = { "error", "warning", "info", "debug", NULL };
+static const enum log_level log_levels[] = { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO,
+					     LOG_LEVEL_DEBUG };
+
 static const struct conf_key root_keys[] = {
 	{ .name = "control",
 	  .type = CONF_PATH,
@@ -128,6 +132,11 @@ static const struct conf_key root_keys[] = {
 	  .min = 100,
 	  .max = 3600 * 1000,
 	  .help = "a client that has not finished its handshake by then is dropped" },
+	{ .name = "log_level",
+	  .type = CONF_WORD,
+	  .preset = "info",
+	  .words = log_level_words,
+	  .help = "lines that matter less are left out" },
 	{ 0 },
 };
 
@@ -489,6 +498,7 @@ static int take_all(struct blockd_conf *conf)
 	conf->runtime = conf_text(root, "runtime");
 	conf->connections_max = conf_number(root, "connections");
 	conf->handshake_timeout_ms = conf_number(root, "handshake_timeout");
+	conf->log_level = log_levels[conf_number(root, "log_level")];
 	conf->listens = calloc(listens + 1, sizeof(*conf->listens));
 	conf->pools = calloc(pools + 1, sizeof(*conf->pools));
 	conf->volumes = calloc(volumes + 1, sizeof(*conf->volumes));

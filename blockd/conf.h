@@ -14,6 +14,7 @@
 
 #include "common/base/err.h"
 #include "common/daemon/conf.h"
+#include "common/daemon/log.h"
 
 #define CONF_FILE_DEFAULT    "/etc/ashlar/blockd.conf"
 #define CONF_CONTROL_DEFAULT "/run/blockd/control.sock"
@@ -51,6 +52,7 @@ struct blockd_conf {
 	struct conf *tree; /* owns all strings */
 	const char *control, *runtime;
 	uint64_t connections_max, handshake_timeout_ms;
+	enum log_level log_level;
 	struct blockd_conf_listen *listens;
 	struct blockd_conf_pool *pools;
 	struct blockd_conf_volume *volumes;

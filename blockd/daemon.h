@@ -23,9 +23,13 @@
 #define BLOCKD_DRAIN_MS	   5000
 
 struct blockd_pool {
-	const struct blockd_conf_pool *conf;
-	const struct blockd_conf *all; /* the whole configuration */
-	char subject[160];	       /* for the log: 'pool main' */
+	const struct blockd_conf_pool *conf; /* of the configuration that is in force */
+	/* what it was opened with: a reload may find other values, which count from the next start
+	 * on */
+	char *path, *runtime;
+	uint64_t journal_bytes, cache_bytes, data_cache_bytes, ahead_bytes, buffer_bytes;
+	char subject[160]; /* for the log: 'pool main' */
+	unsigned op_count; /* verbs that are at work on it */
 	struct reactor *reactor;
 	bool running; /* reactor_wait() has returned 0 */
 	struct poolfile file;
@@ -53,14 +57,21 @@ struct blockd_listener {
 };
 
 struct blockd {
-	const struct blockd_conf *conf;
+	const char *conf_path;
+	struct blockd_conf *conf; /* in force; owned */
 	struct server *server;
+	struct loop *loop;
+	struct reload *reload; /* under way; NULL: none */
+	bool reload_again;     /* a SIGHUP came meanwhile */
+	bool stopping;
+	bool verbose;		 /* -v: whatever log_level says */
+	char *control, *runtime; /* those of the start */
 	struct blockd_inherited inherited[BLOCKD_INHERITED_MAX];
 	size_t inherited_count;
 	struct blockd_listener listeners[BLOCKD_LISTEN_MAX];
 	size_t listener_count;
 	struct metrics *metrics;
-	struct blockd_pool *pools;
+	struct blockd_pool **pools; /* in the order of the configuration */
 	size_t pool_count;
 	uint64_t started_ms;
 	struct metric_counter refused_verbs, verbs;
@@ -77,6 +88,22 @@ int pools_start(struct blockd *daemon) __attribute__((warn_unused_result));
 
 /* Close them all: checkpoint, end of the threads.  Blocking.  0 or the first -errno. */
 int pools_stop(struct blockd *daemon, uint32_t drain_ms);
+
+/*
+ * The parts of these, for a reload.  Those that block for long may run on a thread of their own, as
+ * long as no other touches the pools: they use nothing else of the daemon but `server_home()`.
+ */
+
+/* Not open yet.  NULL: no memory. */
+struct blockd_pool *pools_new(const struct blockd_conf_pool *conf, const struct blockd_conf *all);
+/* Made if it may be, opened, recovered.  Failures are logged, the first one is in `err`. */
+int pools_open(struct server *server, struct blockd_pool **pools, size_t count, struct err *err)
+	__attribute__((warn_unused_result));
+/* Grow pools, make and grow volumes, as `conf` declares them for the pools given. */
+int pools_declare(const struct blockd_conf *conf, struct blockd_pool **pools, size_t count,
+		  struct err *err) __attribute__((warn_unused_result));
+/* Close, end the thread, free; the server must not know it any more.  0 or -errno of its close. */
+int pools_close_free(struct blockd_pool *pool, uint32_t drain_ms);
 
 /* Does every reactor still turn?  For the watchdog; logs the one that does not. */
 bool pools_are_well(struct blockd *daemon, uint64_t now_ms);

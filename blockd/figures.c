@@ -180,8 +180,8 @@ static void write_events(struct metrics_writer *w, const struct blockd *daemon)
 	metrics_family(w, POOL "events", METRICS_COUNTER, "What the engine had to say.");
 	for (size_t i = 0; i < daemon->pool_count; i++)
 		for (int kind = 0; kind < BLOCKD_EVENT_KINDS; kind++)
-			metrics_u64(w, metric_get(&daemon->pools[i].events[kind]), "pool",
-				    daemon->pools[i].conf->name, "event",
+			metrics_u64(w, metric_get(&daemon->pools[i]->events[kind]), "pool",
+				    daemon->pools[i]->conf->name, "event",
 				    pools_event_name((enum thin_event_kind)kind), NULL);
 }
 
@@ -242,12 +242,12 @@ void figures_collect(struct metrics_writer *w, void *ctx)
 		return;
 	for (size_t i = 0; i < daemon->pool_count; i++) {
 		struct snapshot *snap = &snaps[i];
-		snap->pool = daemon->pools[i].conf->name;
-		reactor_get_stat(daemon->pools[i].reactor, &snap->stat);
-		if (reactor_list_vols(daemon->pools[i].reactor, &snap->volumes,
+		snap->pool = daemon->pools[i]->conf->name;
+		reactor_get_stat(daemon->pools[i]->reactor, &snap->stat);
+		if (reactor_list_vols(daemon->pools[i]->reactor, &snap->volumes,
 				      &snap->volume_count) < 0)
 			snap->volume_count = 0;
-		if (reactor_list_latencies(daemon->pools[i].reactor, &snap->latencies,
+		if (reactor_list_latencies(daemon->pools[i]->reactor, &snap->latencies,
 					   &snap->latency_count) < 0)
 			snap->latency_count = 0;
 	}

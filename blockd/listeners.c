@@ -9,6 +9,11 @@
  *
  * Inherited descriptors are kept open for as long as the process lives, because systemd keeps its
  * own copy anyway: the server gets duplicates, and a reload can take a section out and in again.
+ *
+ * A reload keeps every socket whose address (or name) is still wanted, whatever its section is
+ * called now.  New ones are opened while the old ones are still there; only where that fails
+ * because the address is taken ("tcp:127.0.0.1:10809" becomes "tcp:*:10809") the old ones close
+ * first, and open again if the new one cannot be had.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,7 +26,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "blockd/daemon.h"
+#include "blockd/reload.h"
+#include "common/daemon/log.h"
 #include "common/daemon/loop.h"
 
 #define CONTROL_NAME "control" /* the control socket may be passed as well, see main.c */
@@ -244,4 +250,141 @@ int listeners_start(struct blockd *daemon, struct err *err)
 		daemon->listener_count++;
 	}
 	return 0;
+}
+
+/* ---- change ---- */
+
+/* Do two sections want the same sockets? */
+static bool same_sockets(const struct blockd_conf_listen *a, const struct blockd_conf_listen *b)
+{
+	if (!a->address || !b->address)
+		return a->activation && b->activation && !strcmp(a->activation, b->activation);
+	return !strcmp(a->address, b->address);
+}
+
+static const struct blockd_listener *listener_of(const struct blockd *daemon,
+						 const struct blockd_conf_listen *conf)
+{
+	for (size_t i = 0; i < daemon->listener_count; i++)
+		if (same_sockets(daemon->listeners[i].conf, conf))
+			return &daemon->listeners[i];
+	return NULL;
+}
+
+static bool is_wanted(const struct blockd_conf *conf, const struct blockd_listener *l)
+{
+	for (size_t i = 0; i < conf->listen_count; i++)
+		if (same_sockets(&conf->listens[i], l->conf))
+			return true;
+	return false;
+}
+
+static void close_removed(struct blockd *daemon, struct listeners_change *change)
+{
+	for (size_t i = 0; i < change->removed_count && !change->removed_closed; i++)
+		listeners_close(daemon, &change->removed[i]);
+	change->removed_closed = true;
+}
+
+/* The daemon's own copy of a listener that had been closed too early. */
+static void reopen(struct blockd *daemon, const struct blockd_conf_listen *conf)
+{
+	struct err err = { 0 };
+
+	for (size_t i = 0; i < daemon->listener_count; i++) {
+		struct blockd_listener *l = &daemon->listeners[i];
+
+		if (l->conf != conf)
+			continue;
+		l->id_count = 0;
+		if (listeners_open(daemon, conf, l, &err) < 0)
+			log_error("config",
+				  "%s: it was closed for a change that failed, and is "
+				  "not served now",
+				  err.text);
+	}
+}
+
+static void take_back(struct blockd *daemon, struct listeners_change *change)
+{
+	for (size_t i = 0; i < change->now_count; i++)
+		if (change->is_new[i])
+			listeners_close(daemon, &change->now[i]);
+	for (size_t i = 0; i < change->removed_count && change->removed_closed; i++)
+		reopen(daemon, change->removed[i].conf);
+}
+
+int listeners_change_begin(struct blockd *daemon, const struct blockd_conf *conf,
+			   struct listeners_change *change, struct err *err)
+{
+	*change = (struct listeners_change){ 0 };
+	for (size_t i = 0; i < daemon->listener_count; i++)
+		if (!is_wanted(conf, &daemon->listeners[i]))
+			change->removed[change->removed_count++] = daemon->listeners[i];
+	for (size_t i = 0; i < conf->listen_count; i++) {
+		const struct blockd_listener *old = listener_of(daemon, &conf->listens[i]);
+		struct blockd_listener *now = &change->now[i];
+		int rc = 0;
+
+		if (old) {
+			*now = *old;
+		} else {
+			change->is_new[i] = true;
+			rc = listeners_open(daemon, &conf->listens[i], now, err);
+		}
+		if (rc == -EADDRINUSE && change->removed_count && !change->removed_closed) {
+			close_removed(daemon, change);
+			rc = listeners_open(daemon, &conf->listens[i], now, err);
+		}
+		if (rc < 0) {
+			take_back(daemon, change);
+			return rc;
+		}
+		change->now_count++;
+	}
+	return 0;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && !strcmp(a, b));
+}
+
+/* A listener that stays: its label, and the file of a unix socket. */
+static void relabel(struct blockd *daemon, struct blockd_listener *l,
+		    const struct blockd_conf_listen *conf, json_t *changed, json_t *restart)
+{
+	const struct blockd_conf_listen *old = l->conf;
+	struct server_listen params = listen_params(conf);
+	struct err err = { 0 };
+	int rc = 0;
+
+	if (same_text(old->name, conf->name) && same_text(old->preset, conf->preset) &&
+	    old->mode == conf->mode && old->uid == conf->uid && old->gid == conf->gid)
+		return;
+	for (size_t i = 0; i < l->id_count && rc == 0; i++)
+		rc = server_listen_change(daemon->server, l->ids[i], &params, &err);
+	if (rc < 0)
+		reload_line(restart, "listen %s: %s", conf->name, err.text);
+	else
+		reload_line(changed, "listen %s: changed in place", conf->name);
+}
+
+void listeners_change_finish(struct blockd *daemon, struct listeners_change *change,
+			     const struct blockd_conf *conf, json_t *changed, json_t *restart)
+{
+	close_removed(daemon, change);
+	for (size_t i = 0; i < change->removed_count; i++)
+		reload_line(changed, "listen %s: closed", change->removed[i].conf->name);
+	for (size_t i = 0; i < change->now_count; i++) {
+		struct blockd_listener *l = &change->now[i];
+
+		if (change->is_new[i])
+			reload_line(changed, "listen %s: opened", l->conf->name);
+		else
+			relabel(daemon, l, &conf->listens[i], changed, restart);
+		l->conf = &conf->listens[i];
+		daemon->listeners[i] = *l;
+	}
+	daemon->listener_count = change->now_count;
 }

@@ -10,7 +10,6 @@
  * said, and ends the start with status 1: nothing is served half.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,16 +19,15 @@
 #include <unistd.h>
 
 #include "blockd/ctl/verbs.h"
-#include "blockd/daemon.h"
+#include "blockd/reload.h"
 #include "common/daemon/ctl.h"
 #include "common/daemon/log.h"
 #include "common/daemon/loop.h"
+#include "common/daemon/start.h"
 
 #ifndef VERSION
 #define VERSION "unknown"
 #endif
-
-enum exit_status { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2 };
 
 struct app {
 	struct blockd daemon;
@@ -38,7 +36,6 @@ struct app {
 	sd_event_source *source;  /* the server's descriptor */
 	struct ctl_server *ctl;
 	bool control_owned;
-	bool stopping;
 };
 
 /* ---- the loop ---- */
@@ -58,7 +55,7 @@ static void app_turn(void *ctx)
 	struct app *app = ctx;
 
 	server_dispatch(app->daemon.server, loop_now_ms());
-	if (app->stopping && server_stopped(app->daemon.server))
+	if (app->daemon.stopping && server_stopped(app->daemon.server))
 		loop_quit(app->loop, 0);
 	else
 		app_arm(app);
@@ -77,9 +74,17 @@ static void app_stop(void *ctx)
 {
 	struct app *app = ctx;
 
-	app->stopping = true;
+	app->daemon.stopping = true;
 	server_stop(app->daemon.server, BLOCKD_DRAIN_MS);
 	app_turn(app);
+}
+
+static void app_reload(void *ctx)
+{
+	struct app *app = ctx;
+
+	loop_reload_defer(app->loop);
+	reload_start(&app->daemon, NULL, NULL);
 }
 
 static bool app_is_well(void *ctx)
@@ -107,8 +112,9 @@ static void server_event(void *user, bool warning, const char *text)
 
 static void describe(void *user, const char *pool, const char *volume, char *buf, size_t size)
 {
-	const struct blockd_conf *conf = user;
-	const struct blockd_conf_volume *declared = blockd_conf_volume_find(conf, pool, volume);
+	const struct blockd *daemon = user;
+	const struct blockd_conf_volume *declared =
+		blockd_conf_volume_find(daemon->conf, pool, volume);
 
 	if (declared && declared->description)
 		snprintf(buf, size, "%s", declared->description);
@@ -138,7 +144,7 @@ static int start_server(struct app *app, struct err *err)
 		.handshake_timeout_ms = (uint32_t)daemon->conf->handshake_timeout_ms,
 		.event = server_event,
 		.describe = describe,
-		.describe_user = (void *)daemon->conf,
+		.describe_user = daemon,
 	};
 	int rc = server_new(&params, &daemon->server, err);
 
@@ -154,7 +160,7 @@ static int start_server(struct app *app, struct err *err)
 /* Watch the server's descriptor and deadline, then open the control socket. */
 static int start_loop(struct app *app, struct err *err)
 {
-	const char *path = app->daemon.conf->control;
+	const char *path = app->daemon.control;
 	int fd, rc;
 
 	rc = sd_event_add_io(loop_event(app->loop), &app->source, server_fd(app->daemon.server),
@@ -178,7 +184,7 @@ static void say_ready(struct app *app)
 
 	for (size_t i = 0; i < daemon->pool_count; i++) {
 		struct reactor_stat stat;
-		reactor_get_stat(daemon->pools[i].reactor, &stat);
+		reactor_get_stat(daemon->pools[i]->reactor, &stat);
 		volumes += stat.pool.volume_count;
 	}
 	snprintf(status, sizeof(status), "%zu pool%s, %" PRIu64 " volume%s, %zu listener%s",
@@ -193,8 +199,8 @@ static int start(struct app *app)
 {
 	struct err err = { 0 };
 	/* a directory of its own under /run is ours to make; more than that is not */
-	int rc = mkdir(app->daemon.conf->runtime, 0755) < 0 && errno != EEXIST
-			 ? err_sys(&err, -errno, "'%s'", app->daemon.conf->runtime)
+	int rc = mkdir(app->daemon.runtime, 0755) < 0 && errno != EEXIST
+			 ? err_sys(&err, -errno, "'%s'", app->daemon.runtime)
 			 : 0;
 
 	if (rc == 0)
@@ -223,19 +229,31 @@ static int finish(struct app *app)
 
 	ctl_server_free(app->ctl);
 	if (app->control_owned)
-		(void)unlink(daemon->conf->control);
+		(void)unlink(daemon->control);
 	sd_event_source_unref(app->source);
 	loop_timer_free(app->timer);
+	reload_abandon(daemon);
 	rc = daemon->server ? pools_stop(daemon, BLOCKD_DRAIN_MS) : 0;
 	server_free(daemon->server);
 	metrics_free(daemon->metrics);
+	free(daemon->control);
+	free(daemon->runtime);
 	return rc;
 }
 
-static int serve(const struct blockd_conf *conf)
+/* Takes the configuration over. */
+static int serve(struct blockd_conf *conf, const char *path, bool verbose)
 {
-	struct app app = { .daemon = { .conf = conf, .started_ms = loop_now_ms() } };
-	struct loop_hooks hooks = { .on_stop = app_stop, .on_watchdog = app_is_well, .ctx = &app };
+	struct app app = { .daemon = { .conf = conf,
+				       .conf_path = path,
+				       .verbose = verbose,
+				       .control = strdup(conf->control),
+				       .runtime = strdup(conf->runtime),
+				       .started_ms = loop_now_ms() } };
+	struct loop_hooks hooks = { .on_stop = app_stop,
+				    .on_reload = app_reload,
+				    .on_watchdog = app_is_well,
+				    .ctx = &app };
 	struct err err = { 0 };
 	int rc;
 
@@ -243,9 +261,11 @@ static int serve(const struct blockd_conf *conf)
 	rc = loop_new(&app.loop, &hooks, &err);
 	if (rc < 0) {
 		log_error(NULL, "%s", err.text);
-		return EXIT_REFUSED;
+		blockd_conf_free(conf);
+		return START_REFUSED;
 	}
-	rc = start(&app);
+	app.daemon.loop = app.loop;
+	rc = app.daemon.control && app.daemon.runtime ? start(&app) : -ENOMEM;
 	if (rc == 0) {
 		say_ready(&app);
 		rc = loop_run(app.loop);
@@ -255,63 +275,28 @@ static int serve(const struct blockd_conf *conf)
 	if (finish(&app) < 0 && rc == 0)
 		rc = -EIO;
 	loop_free(app.loop);
-	return rc == 0 ? EXIT_DONE : EXIT_REFUSED;
+	blockd_conf_free(app.daemon.conf);
+	return rc == 0 ? START_DONE : START_REFUSED;
 }
-
-/* ---- the command line ---- */
-
-static const char usage[] = "usage: blockd [-c FILE] [-n] [-v]\n"
-			    "  -c FILE  configuration (" CONF_FILE_DEFAULT ")\n"
-			    "  -n       check it and exit\n"
-			    "  -v       with -n: print it with all defaults; else: log more\n"
-			    "  -h       this text        -V  the version\n"
-			    "See blockd(8) and blockd.conf(5).\n";
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = { { "help", no_argument, NULL, 'h' },
-						 { "version", no_argument, NULL, 'V' },
-						 { 0 } };
-	const char *path = CONF_FILE_DEFAULT;
-	bool check = false, verbose = false;
+	struct start_options options = { .name = "blockd",
+					 .version = VERSION,
+					 .path = CONF_FILE_DEFAULT };
 	struct blockd_conf *conf;
-	int c, status;
+	int status;
 
-	while ((c = getopt_long(argc, argv, "c:nvhV", options, NULL)) != -1) {
-		switch (c) {
-		case 'c':
-			path = optarg;
-			break;
-		case 'n':
-			check = true;
-			break;
-		case 'v':
-			verbose = true;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return EXIT_DONE;
-		case 'V':
-			puts("blockd " VERSION);
-			return EXIT_DONE;
-		default:
-			fputs(usage, stderr);
-			return EXIT_USAGE;
-		}
+	if (!start_take_options(&options, argc, argv, &status))
+		return status;
+	if (blockd_conf_load(options.path, stderr, &conf) < 0)
+		return START_REFUSED;
+	if (options.check) {
+		status = options.verbose && blockd_conf_print(conf, stdout) < 0 ? START_REFUSED
+										: START_DONE;
+		blockd_conf_free(conf);
+		return status;
 	}
-	if (optind < argc) {
-		fprintf(stderr, "blockd: found '%s', expected no argument\n%s", argv[optind],
-			usage);
-		return EXIT_USAGE;
-	}
-	if (blockd_conf_load(path, stderr, &conf) < 0)
-		return EXIT_REFUSED;
-	log_open(verbose && !check ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
-	status = EXIT_DONE;
-	if (!check)
-		status = serve(conf);
-	else if (verbose && blockd_conf_print(conf, stdout) < 0)
-		status = EXIT_REFUSED;
-	blockd_conf_free(conf);
-	return status;
+	log_open(options.verbose ? LOG_LEVEL_DEBUG : conf->log_level);
+	return serve(conf, options.path, options.verbose);
 }

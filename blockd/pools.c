@@ -80,12 +80,12 @@ static int pool_open(void *user, struct thin_dev **ret_dev, struct thin_pool **r
 {
 	struct blockd_pool *pool = user;
 	struct poolfile_open open = {
-		.path = pool->conf->path,
-		.runtime = pool->all->runtime,
-		.cache_bytes = pool->conf->cache_bytes,
-		.data_cache_bytes = pool->conf->data_cache_bytes,
-		.ahead_bytes = pool->conf->ahead_bytes,
-		.buffer_bytes = pool->conf->buffer_bytes / 2,
+		.path = pool->path,
+		.runtime = pool->runtime,
+		.cache_bytes = pool->cache_bytes,
+		.data_cache_bytes = pool->data_cache_bytes,
+		.ahead_bytes = pool->ahead_bytes,
+		.buffer_bytes = pool->buffer_bytes / 2,
 		.event = pool_event,
 		.event_user = pool,
 	};
@@ -141,24 +141,23 @@ static int pool_prepare(struct blockd_pool *pool, struct err *err)
 	return rc;
 }
 
-static int pool_launch(struct blockd *daemon, struct blockd_pool *pool)
+static int pool_launch(struct server *server, struct blockd_pool *pool, struct err *err)
 {
 	struct reactor_params params = {
 		.name = pool->conf->name,
-		.home = server_home(daemon->server),
-		.buffer_bytes = pool->conf->buffer_bytes,
+		.home = server_home(server),
+		.buffer_bytes = pool->buffer_bytes,
 		.spin_us = pool->conf->spin_us,
 		.open = pool_open,
 		.close = pool_close,
 		.user = pool,
 	};
-	struct err err = { 0 };
-	int rc = pool_prepare(pool, &err);
+	int rc = pool_prepare(pool, err);
 
 	if (rc == 0)
-		rc = reactor_start(&params, &pool->reactor, &err);
+		rc = reactor_start(&params, &pool->reactor, err);
 	if (rc < 0)
-		log_error(pool->subject, "%s", err.text);
+		log_error(pool->subject, "%s", err->text);
 	return rc;
 }
 
@@ -180,19 +179,14 @@ static void explain_failure(const struct blockd_pool *pool, int rc, const struct
 		log_error(pool->subject, "%s", what.text);
 }
 
-static int pool_await(struct blockd *daemon, struct blockd_pool *pool)
+static int pool_await(struct blockd_pool *pool, struct err *err)
 {
-	struct err err = { 0 };
-	int rc = reactor_wait(pool->reactor, &err);
+	int rc = reactor_wait(pool->reactor, err);
 
-	if (rc < 0) {
-		explain_failure(pool, rc, &err);
-		return rc;
-	}
-	pool->running = true;
-	rc = server_add_pool(daemon->server, pool->reactor, &err);
 	if (rc < 0)
-		log_error(pool->subject, "%s", err.text);
+		explain_failure(pool, rc, err);
+	else
+		pool->running = true;
 	return rc;
 }
 
@@ -232,22 +226,22 @@ int pools_grow(struct blockd_pool *pool, uint64_t size_bytes, struct err *err)
 	return rc < 0 ? err_sys(err, rc, "grow") : 0;
 }
 
-static int pool_grow_declared(struct blockd_pool *pool)
+static int pool_grow_declared(struct blockd_pool *pool, const struct blockd_conf_pool *conf,
+			      struct err *err)
 {
 	struct reactor_stat stat;
-	struct err err = { 0 };
 	char size[UNITS_TEXT_MAX];
 	int rc;
 
 	reactor_get_stat(pool->reactor, &stat);
-	if (pool->conf->size_bytes <= stat.pool.size_bytes)
+	if (conf->size_bytes <= stat.pool.size_bytes)
 		return 0;
-	rc = pools_grow(pool, pool->conf->size_bytes, &err);
+	rc = pools_grow(pool, conf->size_bytes, err);
 	if (rc < 0)
-		log_error(pool->subject, "%s:%u: size: %s", pool->conf->section->pos.file,
-			  conf_pos_of(pool->conf->section, "size")->line, err.text);
+		log_error(pool->subject, "%s:%u: size: %s", conf->section->pos.file,
+			  conf_pos_of(conf->section, "size")->line, err->text);
 	else
-		log_info(pool->subject, "grown to %s", size_format(pool->conf->size_bytes, size));
+		log_info(pool->subject, "grown to %s", size_format(conf->size_bytes, size));
 	return rc;
 }
 
@@ -293,26 +287,41 @@ static int volume_declare(struct blockd_pool *pool, const struct blockd_conf_vol
 	return reactor_request(pool->reactor, &req);
 }
 
-static int volumes_declare(struct blockd *daemon)
+static struct blockd_pool *pool_in(struct blockd_pool **pools, size_t count, const char *name)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(pools[i]->conf->name, name) == 0)
+			return pools[i];
+	return NULL;
+}
+
+static int volumes_declare(const struct blockd_conf *conf, struct blockd_pool **pools, size_t count,
+			   struct err *err)
 {
 	int result = 0;
 
-	for (size_t i = 0; i < daemon->conf->volume_count; i++) {
-		const struct blockd_conf_volume *volume = &daemon->conf->volumes[i];
-		struct blockd_pool *pool = pools_find(daemon, volume->pool);
+	for (size_t i = 0; i < conf->volume_count; i++) {
+		const struct blockd_conf_volume *volume = &conf->volumes[i];
+		struct blockd_pool *pool = pool_in(pools, count, volume->pool);
 		char subject[160], size[UNITS_TEXT_MAX];
 		const char *what = NULL;
+		struct err own = { 0 };
 		int rc = volume_declare(pool, volume, &what);
 
 		snprintf(subject, sizeof(subject), "vol %s", volume->name);
-		if (rc < 0)
-			log_error(subject, "%s:%u: cannot be made or grown in pool %s: %s",
-				  volume->section->pos.file, volume->section->pos.line,
-				  volume->pool, strerror(-rc));
-		else if (what)
+		if (rc < 0) {
+			(void)err_set(&own, rc, "%s:%u: cannot be made or grown in pool %s: %s",
+				      volume->section->pos.file, volume->section->pos.line,
+				      volume->pool, strerror(-rc));
+			log_error(subject, "%s", own.text);
+			(void)err_context(&own, "%s", subject);
+		} else if (what) {
 			log_info(subject, "%s (%s)", what, size_format(volume->size_bytes, size));
-		if (rc < 0 && result == 0)
+		}
+		if (rc < 0 && result == 0) {
 			result = rc;
+			*err = own;
+		}
 	}
 	return result;
 }
@@ -320,34 +329,96 @@ static int volumes_declare(struct blockd *daemon)
 /* ---- all of them ---- */
 
 /* Run one step for every pool, also after a failure; the first error counts. */
-#define FOR_ALL(daemon, rc, step)                                                                  \
-	for (size_t pool_i = 0; pool_i < (daemon)->pool_count; pool_i++) {                         \
-		struct blockd_pool *pool = &(daemon)->pools[pool_i];                               \
+#define FOR_ALL(pools, count, rc, err, step)                                                       \
+	for (size_t pool_i = 0; pool_i < (count); pool_i++) {                                      \
+		struct blockd_pool *pool = (pools)[pool_i];                                        \
+		struct err own = { 0 };                                                            \
 		int step_rc = (step);                                                              \
-		if (step_rc < 0 && (rc) == 0)                                                      \
+		if (step_rc < 0 && (rc) == 0) {                                                    \
 			(rc) = step_rc;                                                            \
+			(void)err_context(&own, "%s", pool->subject);                              \
+			*(err) = own;                                                              \
+		}                                                                                  \
 	}
+
+struct blockd_pool *pools_new(const struct blockd_conf_pool *conf, const struct blockd_conf *all)
+{
+	struct blockd_pool *pool = calloc(1, sizeof(*pool));
+
+	if (!pool)
+		return NULL;
+	pool->conf = conf;
+	pool->path = strdup(conf->path);
+	pool->runtime = strdup(all->runtime);
+	if (!pool->path || !pool->runtime) {
+		pools_close_free(pool, 0);
+		return NULL;
+	}
+	pool->journal_bytes = conf->journal_bytes;
+	pool->cache_bytes = conf->cache_bytes;
+	pool->data_cache_bytes = conf->data_cache_bytes;
+	pool->ahead_bytes = conf->ahead_bytes;
+	pool->buffer_bytes = conf->buffer_bytes;
+	snprintf(pool->subject, sizeof(pool->subject), "pool %s", conf->name);
+	return pool;
+}
+
+int pools_open(struct server *server, struct blockd_pool **pools, size_t count, struct err *err)
+{
+	int rc = 0;
+
+	FOR_ALL(pools, count, rc, err, pool_launch(server, pool, &own));
+	FOR_ALL(pools, count, rc, err, pool->reactor ? pool_await(pool, &own) : 0);
+	return rc;
+}
+
+int pools_declare(const struct blockd_conf *conf, struct blockd_pool **pools, size_t count,
+		  struct err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < conf->pool_count; i++) {
+		const struct blockd_conf_pool *now = &conf->pools[i];
+		struct blockd_pool *found = pool_in(pools, count, now->name);
+		FOR_ALL(&found, 1, rc, err, pool_grow_declared(pool, now, &own));
+	}
+	return rc == 0 ? volumes_declare(conf, pools, count, err) : rc;
+}
 
 int pools_start(struct blockd *daemon)
 {
 	const struct blockd_conf *conf = daemon->conf;
+	struct err err = { 0 };
 	int rc = 0;
 
 	daemon->pools = calloc(conf->pool_count, sizeof(*daemon->pools));
 	if (!daemon->pools)
 		return -ENOMEM;
-	daemon->pool_count = conf->pool_count;
 	for (size_t i = 0; i < conf->pool_count; i++) {
-		struct blockd_pool *pool = &daemon->pools[i];
-		pool->conf = &conf->pools[i];
-		pool->all = conf;
-		snprintf(pool->subject, sizeof(pool->subject), "pool %s", pool->conf->name);
+		daemon->pools[i] = pools_new(&conf->pools[i], conf);
+		if (!daemon->pools[i])
+			return -ENOMEM;
+		daemon->pool_count++;
 	}
-	FOR_ALL(daemon, rc, pool_launch(daemon, pool));
-	FOR_ALL(daemon, rc, pool->reactor ? pool_await(daemon, pool) : 0);
-	if (rc == 0)
-		FOR_ALL(daemon, rc, pool_grow_declared(pool));
-	return rc == 0 ? volumes_declare(daemon) : rc;
+	rc = pools_open(daemon->server, daemon->pools, daemon->pool_count, &err);
+	for (size_t i = 0; i < daemon->pool_count && rc == 0; i++) {
+		rc = server_add_pool(daemon->server, daemon->pools[i]->reactor, &err);
+		if (rc < 0)
+			log_error(daemon->pools[i]->subject, "%s", err.text);
+	}
+	return rc == 0 ? pools_declare(conf, daemon->pools, daemon->pool_count, &err) : rc;
+}
+
+int pools_close_free(struct blockd_pool *pool, uint32_t drain_ms)
+{
+	int rc;
+
+	reactor_stop_free(pool->reactor, drain_ms);
+	rc = pool->close_rc;
+	free(pool->path);
+	free(pool->runtime);
+	free(pool);
+	return rc;
 }
 
 int pools_stop(struct blockd *daemon, uint32_t drain_ms)
@@ -355,14 +426,14 @@ int pools_stop(struct blockd *daemon, uint32_t drain_ms)
 	int rc = 0;
 
 	for (size_t i = 0; i < daemon->pool_count; i++) {
-		struct blockd_pool *pool = &daemon->pools[i];
+		struct blockd_pool *pool = daemon->pools[i];
+		int close_rc;
+
 		if (pool->running)
 			server_remove_pool(daemon->server, pool->reactor);
-		reactor_stop_free(pool->reactor, drain_ms);
-		pool->reactor = NULL;
-		pool->running = false;
-		if (pool->close_rc < 0 && rc == 0)
-			rc = pool->close_rc;
+		close_rc = pools_close_free(pool, drain_ms);
+		if (close_rc < 0 && rc == 0)
+			rc = close_rc;
 	}
 	free(daemon->pools);
 	daemon->pools = NULL;
@@ -375,7 +446,7 @@ bool pools_are_well(struct blockd *daemon, uint64_t now_ms)
 	bool well = true;
 
 	for (size_t i = 0; i < daemon->pool_count; i++) {
-		struct blockd_pool *pool = &daemon->pools[i];
+		struct blockd_pool *pool = daemon->pools[i];
 		uint64_t beat = reactor_beat(pool->reactor);
 
 		if (beat != pool->beat || pool->beat_ms == 0) {
@@ -392,8 +463,5 @@ bool pools_are_well(struct blockd *daemon, uint64_t now_ms)
 
 struct blockd_pool *pools_find(const struct blockd *daemon, const char *name)
 {
-	for (size_t i = 0; i < daemon->pool_count; i++)
-		if (strcmp(daemon->pools[i].conf->name, name) == 0)
-			return &daemon->pools[i];
-	return NULL;
+	return pool_in(daemon->pools, daemon->pool_count, name);
 }

@@ -422,6 +422,17 @@ void reactor_stop_free(struct reactor *r, uint32_t drain_ms)
 	free(r);
 }
 
+static int set_spin(struct reactor *r, void *arg)
+{
+	r->spin.bound_us = *(const uint32_t *)arg;
+	return 0;
+}
+
+void reactor_set_spin(struct reactor *r, uint32_t spin_us)
+{
+	reactor_call(r, set_spin, &spin_us);
+}
+
 const char *reactor_name(const struct reactor *r)
 {
 	return r->name;

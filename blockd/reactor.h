@@ -67,6 +67,9 @@ int reactor_wait(struct reactor *reactor, struct err *err) __attribute__((warn_u
  */
 void reactor_stop_free(struct reactor *reactor, uint32_t drain_ms);
 
+/* Another spin_us, from the next turn on. */
+void reactor_set_spin(struct reactor *reactor, uint32_t spin_us);
+
 const char *reactor_name(const struct reactor *reactor);
 
 /* Any thread: rises with each turn of the loop and at least once a second.  A watchdog that sees

@@ -522,6 +522,15 @@ struct mailbox *server_home(struct server *server)
 	return server->home;
 }
 
+void server_set_limits(struct server *server, uint32_t connection_max,
+		       uint32_t handshake_timeout_ms)
+{
+	server->params.connection_max =
+		connection_max ? connection_max : SERVER_CONNECTIONS_DEFAULT;
+	server->params.handshake_timeout_ms =
+		handshake_timeout_ms ? handshake_timeout_ms : SERVER_HANDSHAKE_TIMEOUT_MS;
+}
+
 /* ---- life ---- */
 
 int server_new(const struct server_params *params, struct server **ret_server, struct err *err)
@@ -532,10 +541,7 @@ int server_new(const struct server_params *params, struct server **ret_server, s
 	if (!server)
 		return err_set(err, -ENOMEM, "out of memory");
 	server->params = *params;
-	if (!server->params.connection_max)
-		server->params.connection_max = SERVER_CONNECTIONS_DEFAULT;
-	if (!server->params.handshake_timeout_ms)
-		server->params.handshake_timeout_ms = SERVER_HANDSHAKE_TIMEOUT_MS;
+	server_set_limits(server, params->connection_max, params->handshake_timeout_ms);
 	TAILQ_INIT(&server->clients);
 	TAILQ_INIT(&server->dead);
 	server->accepting = true;

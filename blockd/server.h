@@ -64,6 +64,8 @@ int server_add_pool(struct server *server, struct reactor *reactor, struct err *
 	__attribute__((warn_unused_result));
 /* No new connections to it from now on; call before reactor_stop_free(). */
 void server_remove_pool(struct server *server, struct reactor *reactor);
+/* The order of LIST: `count` pools, all of those that were added. */
+void server_order_pools(struct server *server, struct reactor *const *reactors, size_t count);
 /* NULL: no such pool. */
 struct reactor *server_find_pool(const struct server *server, const char *name);
 
@@ -116,6 +118,12 @@ void server_unlisten(struct server *server, uint32_t id);
  * see it.  -errno when the file of a unix socket cannot be changed. */
 int server_listen_change(struct server *server, uint32_t id, const struct server_listen *params,
 			 struct err *err) __attribute__((warn_unused_result));
+
+/* ---- limits ---- */
+
+/* As in server_params.  Clients that are there stay, also above the new cap. */
+void server_set_limits(struct server *server, uint32_t connection_max,
+		       uint32_t handshake_timeout_ms);
 
 /* ---- stop ---- */
 

@@ -8,6 +8,7 @@
  */
 #include "blockd/server_priv.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -258,6 +259,12 @@ void server_remove_pool(struct server *server, struct reactor *reactor)
 			server->pool_count--;
 			return;
 		}
+}
+
+void server_order_pools(struct server *server, struct reactor *const *reactors, size_t count)
+{
+	assert(count == server->pool_count);
+	memcpy(server->pools, reactors, count * sizeof(*reactors));
 }
 
 struct reactor *server_find_pool(const struct server *server, const char *name)

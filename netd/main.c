@@ -9,7 +9,6 @@
  * thread.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,14 +23,13 @@
 #include "common/daemon/log.h"
 #include "common/daemon/loop.h"
 #include "common/daemon/priv.h"
+#include "common/daemon/start.h"
 #include "netd/ctl/verbs.h"
 #include "netd/manage.h"
 
 #ifndef VERSION
 #define VERSION "unknown"
 #endif
-
-enum exit_status { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2 };
 
 struct app {
 	const char *path;
@@ -194,21 +192,14 @@ static int serve(const char *path, struct conf *c)
 		r = loop_run(app.loop);
 	}
 	finish(&app);
-	return r == 0 ? EXIT_DONE : EXIT_REFUSED;
+	return r == 0 ? START_DONE : START_REFUSED;
 }
-
-static const char usage[] = "usage: netd [-c FILE] [-n] [-v]\n"
-			    "  -c FILE  configuration (" NETD_CONF_FILE ")\n"
-			    "  -n       check it and exit\n"
-			    "  -v       with -n: print it with all defaults; else: log more\n"
-			    "  -h       this text        -V  the version\n"
-			    "See netd(8) and netd.conf(5).\n";
 
 /* The files alone; vnetctl's own is in the state directory, which they name. */
 static int run(const char *path, bool check, bool verbose)
 {
 	struct conf *c = NULL;
-	int status = EXIT_REFUSED;
+	int status = START_REFUSED;
 
 	if (manage_load(path, NULL, &c) < 0)
 		fprintf(stderr, "netd: out of memory\n");
@@ -217,46 +208,20 @@ static int run(const char *path, bool check, bool verbose)
 	else if (!check)
 		status = serve(path, c);
 	else if (!verbose || conf_print(c, stdout, CONF_PRINT_PRESETS) == 0)
-		status = EXIT_DONE;
+		status = START_DONE;
 	conf_free(c);
 	return status;
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = { { "help", no_argument, NULL, 'h' },
-						 { "version", no_argument, NULL, 'V' },
-						 { 0 } };
-	const char *path = NETD_CONF_FILE;
-	bool check = false, verbose = false;
-	int o;
+	struct start_options options = { .name = "netd",
+					 .version = VERSION,
+					 .path = NETD_CONF_FILE };
+	int status;
 
-	while ((o = getopt_long(argc, argv, "c:nvhV", options, NULL)) != -1) {
-		switch (o) {
-		case 'c':
-			path = optarg;
-			break;
-		case 'n':
-			check = true;
-			break;
-		case 'v':
-			verbose = true;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return EXIT_DONE;
-		case 'V':
-			puts("netd " VERSION);
-			return EXIT_DONE;
-		default:
-			fputs(usage, stderr);
-			return EXIT_USAGE;
-		}
-	}
-	if (optind < argc) {
-		fprintf(stderr, "netd: found '%s', expected no argument\n%s", argv[optind], usage);
-		return EXIT_USAGE;
-	}
-	log_open(verbose && !check ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
-	return run(path, check, verbose);
+	if (!start_take_options(&options, argc, argv, &status))
+		return status;
+	log_open(options.verbose && !options.check ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	return run(options.path, options.check, options.verbose);
 }

@@ -35,6 +35,7 @@ struct op {
 	bool reserve_full; /* create */
 	bool force;
 	bool create;
+	bool holds; /* counted in its pool's op_count: it stays */
 	unsigned cuts;
 	struct server_bar bar;	       /* in force after the first cut */
 	void (*submit)(struct op *op); /* after the connections are gone */
@@ -61,6 +62,8 @@ static struct op *op_new(struct ctl_request *req, struct blockd *daemon)
 static void op_free(struct op *op)
 {
 	server_unbar(op->daemon->server, &op->bar);
+	if (op->holds)
+		op->target.pool->op_count--;
 	free(op);
 }
 
@@ -124,8 +127,17 @@ __attribute__((format(printf, 2, 3))) static void op_log(const struct op *op, co
 
 static void op_done(struct reactor_task *task, int res);
 
+/* From here on a reload cannot take the pool away. */
+static void op_hold(struct op *op)
+{
+	if (!op->holds)
+		op->target.pool->op_count++;
+	op->holds = true;
+}
+
 static void op_post(struct op *op)
 {
+	op_hold(op);
 	op->task.run = NULL;
 	op->task.done = op_done;
 	reactor_post(op->target.pool->reactor, &op->task);
@@ -142,6 +154,7 @@ static void op_cut_done(struct reactor_task *task, int res)
 
 static void op_cut(struct op *op)
 {
+	op_hold(op);
 	if (op->cuts++ == 0) {
 		op->bar.reactor = op->target.pool->reactor;
 		op->bar.volume = op->target.name;
@@ -229,7 +242,7 @@ static int check_undeclared(const struct op *op, const char *what, struct err *e
 		return 0;
 	return err_set(err, -EPERM,
 		       "volume '%s' is declared in %s:%u and cannot be %s; take it out there and "
-		       "restart blockd first",
+		       "reload blockd first",
 		       op->target.name, declared->section->pos.file, declared->section->pos.line,
 		       what);
 }
@@ -555,7 +568,7 @@ static void grow_finished(struct reactor_task *task, int res)
 	size_format(op->size_bytes, size);
 	if (res < 0) {
 		(void)err_sys(&err, res, "%s: '%s' cannot grow to %s", op->target.pool->subject,
-			      op->target.pool->conf->path, size);
+			      op->target.pool->path, size);
 		op_refuse(op, &err);
 		return;
 	}
@@ -601,6 +614,7 @@ void verb_pool_grow(struct ctl_request *req, void *ctx)
 		op_reject(op, rc, &err);
 		return;
 	}
+	op_hold(op);
 	op->task.run = grow_run;
 	op->task.done = grow_finished;
 	reactor_post(op->target.pool->reactor, &op->task);

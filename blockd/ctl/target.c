@@ -24,12 +24,12 @@ int target_find_pool(const struct blockd *daemon, const char *name, struct block
 	if (!name && daemon->pool_count > 1)
 		return err_set(err, -EINVAL, "there are %zu pools, which one? (--pool POOL)",
 			       daemon->pool_count);
-	*ret_pool = name ? pools_find(daemon, name) : &daemon->pools[0];
+	*ret_pool = name ? pools_find(daemon, name) : daemon->pools[0];
 	if (*ret_pool)
 		return 0;
 	nearest_start(&near, name);
 	for (size_t i = 0; i < daemon->pool_count; i++)
-		nearest_feed(&near, daemon->pools[i].conf->name);
+		nearest_feed(&near, daemon->pools[i]->conf->name);
 	if (near.best)
 		return err_set(err, -ENOENT, "no pool '%s'; did you mean '%s'?", name, near.best);
 	return err_set(err, -ENOENT, "no pool '%s'", name);
@@ -88,7 +88,7 @@ static int volume_unknown(const struct blockd *daemon, const char *volume, const
 		struct nearest near;
 		size_t count;
 
-		if (reactor_list_vols(daemon->pools[i].reactor, &list, &count) < 0)
+		if (reactor_list_vols(daemon->pools[i]->reactor, &list, &count) < 0)
 			continue;
 		nearest_start(&near, name);
 		for (size_t j = 0; j < count; j++)
@@ -113,7 +113,7 @@ int target_find_volume(const struct blockd *daemon, const char *volume, struct t
 	if (rc < 0)
 		return rc;
 	for (size_t i = 0; i < daemon->pool_count; i++) {
-		struct blockd_pool *p = &daemon->pools[i];
+		struct blockd_pool *p = daemon->pools[i];
 		struct thin_vol_stat stat;
 
 		if (pool[0] && strcmp(pool, p->conf->name) != 0)

@@ -334,6 +334,51 @@ static int verb_metrics(struct cli *cli)
 	return CLI_OK;
 }
 
+/* ---- reload ---- */
+
+static void print_lines(struct cli *cli, json_t *lines, const char *before)
+{
+	json_t *line;
+	size_t i;
+
+	json_array_foreach(lines, i, line)
+		output_note(cli->out, "%s%s", before, json_string_value(line));
+}
+
+static int reload_refused(struct cli *cli, json_t *answer, json_t *errors)
+{
+	json_t *line;
+	size_t i;
+
+	(void)json_object_set(answer, "error", json_array_get(errors, 0));
+	output_json(cli->out, answer);
+	json_array_foreach(errors, i, line)
+		fprintf(stderr, "vdiskctl: %s\n", json_string_value(line));
+	fprintf(stderr, "vdiskctl: not reloaded, nothing has changed\n");
+	return CLI_FAILED;
+}
+
+static int verb_reload(struct cli *cli)
+{
+	json_t *answer, *errors;
+	int rc = vdiskctl_ask(cli, "reload", NULL, &answer);
+
+	if (rc)
+		return rc;
+	errors = json_object_get(answer, "errors");
+	if (errors) {
+		rc = reload_refused(cli, answer, errors);
+	} else {
+		output_json(cli->out, answer);
+		if (!json_array_size(json_object_get(answer, "changed")))
+			output_note(cli->out, "nothing has changed");
+		print_lines(cli, json_object_get(answer, "changed"), "");
+		print_lines(cli, json_object_get(answer, "restart"), "needs a restart: ");
+	}
+	json_decref(answer);
+	return rc;
+}
+
 /* ---- completion ---- */
 
 static void complete(struct cli *cli, const char *argument, FILE *f)
@@ -424,6 +469,7 @@ static const struct cli_verb verbs[] = {
 	{ "clients", "[VOL]", NULL, verb_clients, "list the connections" },
 	{ "stat", "[VOL]", stat_options, vdiskctl_stat, "requests and latencies of the volumes" },
 	{ "metrics", NULL, NULL, verb_metrics, "print all counters as OpenMetrics" },
+	{ "reload", NULL, NULL, verb_reload, "read the configuration again and apply it" },
 	{ "verify", "FILE", verify_options, vdiskctl_verify, "check a pool that is not open" },
 	{ "import", "SOURCE VOL", import_options, vdiskctl_import,
 	  "fill a volume from a file, device or NBD URI" },

@@ -12,6 +12,7 @@
 
 #include "blockd/ctl/target.h"
 #include "blockd/ctl/verbs.h"
+#include "blockd/reload.h"
 #include "common/base/cleanup.h"
 #include "common/daemon/loop.h"
 
@@ -72,8 +73,8 @@ static json_t *pool_json(struct blockd_pool *pool)
 	id_text(stat->id, id);
 	state = stat->read_only ? "read-only" : stat->low_space ? "low on space" : "ok";
 	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-			 "name", pool->conf->name, "state", state, "path", pool->conf->path, "id",
-			 id, "size_bytes", (json_int_t)stat->size_bytes, "data_bytes",
+			 "name", pool->conf->name, "state", state, "path", pool->path, "id", id,
+			 "size_bytes", (json_int_t)stat->size_bytes, "data_bytes",
 			 (json_int_t)(stat->data_blocks * THIN_BLOCK_SIZE), "metadata_bytes",
 			 (json_int_t)(stat->metadata_blocks * THIN_BLOCK_SIZE), "reserved_bytes",
 			 (json_int_t)(stat->reserved_blocks * THIN_BLOCK_SIZE), "reclaim_bytes",
@@ -121,7 +122,7 @@ static void verb_pool_list(struct ctl_request *req, void *ctx)
 	json_t *pools = json_array();
 
 	for (size_t i = 0; pools && i < daemon->pool_count; i++)
-		(void)json_array_append_new(pools, pool_json(&daemon->pools[i]));
+		(void)json_array_append_new(pools, pool_json(daemon->pools[i]));
 	reply_or_oom(req, json_pack("{s:o}", "pools", pools));
 }
 
@@ -141,7 +142,7 @@ static void verb_pool_status(struct ctl_request *req, void *ctx)
 	}
 	pools = json_array();
 	for (size_t i = 0; pools && i < daemon->pool_count; i++) {
-		struct blockd_pool *pool = &daemon->pools[i];
+		struct blockd_pool *pool = daemon->pools[i];
 		json_t *json, *details;
 
 		if (only && pool != only)
@@ -175,9 +176,9 @@ static void verb_volume_list(struct ctl_request *req, void *ctx)
 	for (size_t i = 0; volumes && i < daemon->pool_count; i++) {
 		json_t *some;
 
-		if (only && &daemon->pools[i] != only)
+		if (only && daemon->pools[i] != only)
 			continue;
-		some = target_list(daemon, &daemon->pools[i]);
+		some = target_list(daemon, daemon->pools[i]);
 		(void)json_array_extend(volumes, some);
 		json_decref(some);
 	}
@@ -251,7 +252,7 @@ static void verb_clients(struct ctl_request *req, void *ctx)
 	}
 	clients = json_array();
 	for (size_t i = 0; clients && i < daemon->pool_count; i++) {
-		struct blockd_pool *pool = &daemon->pools[i];
+		struct blockd_pool *pool = daemon->pools[i];
 
 		if (target.pool && target.pool != pool)
 			continue;
@@ -329,7 +330,7 @@ static void verb_stat(struct ctl_request *req, void *ctx)
 	}
 	volumes = json_array();
 	for (size_t i = 0; volumes && i < daemon->pool_count; i++) {
-		struct blockd_pool *pool = &daemon->pools[i];
+		struct blockd_pool *pool = daemon->pools[i];
 
 		if (target.pool && target.pool != pool)
 			continue;
@@ -351,6 +352,28 @@ static void verb_metrics(struct ctl_request *req, void *ctx)
 	reply_or_oom(req, text ? json_pack("{s:s}", "text", text) : NULL);
 }
 
+/* ---- reload ---- */
+
+static void reload_finished(void *user, json_t *result)
+{
+	struct ctl_request *req = user;
+
+	if (result)
+		ctl_reply(req, result);
+	else
+		ctl_fail(req, -ESHUTDOWN, "blockd is being stopped");
+}
+
+static void verb_reload(struct ctl_request *req, void *ctx)
+{
+	struct blockd *daemon = ctx;
+
+	if (daemon->stopping)
+		reload_finished(req, NULL);
+	else
+		reload_start(daemon, reload_finished, req);
+}
+
 const struct ctl_verb verbs_table[] = {
 	{ "status", verb_status },
 	{ "pool-list", verb_pool_list },
@@ -366,5 +389,6 @@ const struct ctl_verb verbs_table[] = {
 	{ "clients", verb_clients },
 	{ "stat", verb_stat },
 	{ "metrics", verb_metrics },
+	{ "reload", verb_reload },
 	{ NULL, NULL },
 };

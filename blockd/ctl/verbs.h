@@ -17,6 +17,7 @@
  *	clients [volume]		{"clients": [connection]}
  *	stat [volume]			{"uptime_ms", "volumes": [counters, {"latency": buckets}]}
  *	metrics				{"text": OpenMetrics}
+ *	reload				{"changed": [line], "restart": [line]} or {"errors": [line]}
  *
  * `volume` is NAME or POOL/NAME everywhere.
  */

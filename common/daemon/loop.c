@@ -22,6 +22,7 @@ struct loop {
 	sd_event_source *watchdog;
 	uint64_t watchdog_usec; /* 0: not asked for */
 	bool stopping;
+	bool reloading; /* READY=1 is due */
 };
 
 struct loop_waker {
@@ -77,9 +78,23 @@ static int on_reload_signal(sd_event_source *s, const struct signalfd_siginfo *s
 	if (l->stopping)
 		return 0;
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)loop_now_ms() * 1000);
+	l->reloading = false;
 	l->hooks.on_reload(l->hooks.ctx);
-	sd_notify(0, "READY=1");
+	if (!l->reloading)
+		sd_notify(0, "READY=1");
 	return 0;
+}
+
+void loop_reload_defer(struct loop *l)
+{
+	l->reloading = true;
+}
+
+void loop_reload_done(struct loop *l)
+{
+	if (l->reloading)
+		sd_notify(0, "READY=1");
+	l->reloading = false;
 }
 
 static int add_signals(struct loop *l)

@@ -27,7 +27,8 @@ struct loop;
 struct loop_hooks {
 	/* Start to stop; call loop_quit() when done, at once or later.  NULL: quits at once. */
 	void (*on_stop)(void *ctx);
-	void (*on_reload)(void *ctx);	/* NULL: SIGHUP is logged and does nothing */
+	/* NULL: SIGHUP is logged and does nothing.  See loop_reload_defer(). */
+	void (*on_reload)(void *ctx);
 	bool (*on_watchdog)(void *ctx); /* NULL: always well */
 	void *ctx;
 };
@@ -40,6 +41,11 @@ sd_event *loop_event(struct loop *l); /* borrowed */
 /* Say READY=1 with a status line ("2 pools, 14 volumes"), and change that line later. */
 void loop_ready(struct loop *l, const char *status);
 void loop_status(struct loop *l, const char *status);
+
+/* From within on_reload(): it goes on after the return, and READY=1 is to wait for
+ * loop_reload_done(). */
+void loop_reload_defer(struct loop *l);
+void loop_reload_done(struct loop *l);
 
 /* Until loop_quit().  Returns its code. */
 int loop_run(struct loop *l);
