@@ -110,11 +110,12 @@ def description(run):
     memory_gib = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30))
     spans = ", ".join(f"{run.span_mib(s)} MiB {'in memory' if s == 'ram' else 'on disk'}"
                       for s in args.sections if s in MEDIA)
+    spans = spans and (f"volumes of {spans}, every block written once in order and once at random; "
+                       f"{args.rounds} rounds of {args.seconds:g} s in turn, medians")
     where = "all on every core" if args.unpinned else "server on one core, client on the other"
     return (f"{time.strftime('%Y-%m-%d')}, commit {commit()}; {'; '.join(peers.versions())}; Linux "
-            f"{platform.release()}, {os.cpu_count()} x {cpu_model()}, {memory_gib} GiB; {where}; "
-            f"volumes of {spans}, every block written once in order and once at random; "
-            f"{args.rounds} rounds of {args.seconds:g} s in turn, medians.")
+            f"{platform.release()}, {os.cpu_count()} x {cpu_model()}, {memory_gib} GiB; {where}"
+            + (spans and "; " + spans) + ".")
 
 
 def markdown(run):

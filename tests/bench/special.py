@@ -9,10 +9,11 @@ from sandbox import Failed
 
 WIDE_MIB = 64 << 10  # the volume of a recovery: 64 GiB, three levels of map
 RECOVERIES = {  # name -> pool keys, MiB written to, whether each leaf of the map is there before
-    # Overwriting the same 4 GiB: nothing but the journal's size limits what there is to replay.
-    "hot": ("journal = 256M", 4096, False),
-    # All over the volume, with a node cache that holds all of its map: each leaf is loaded again.
-    "wide": ("journal = 256M cache = 1G", WIDE_MIB, True),
+    # A checkpoint is also due when a sixth of the node cache was changed: with the default cache
+    # these 2 GiB are changed again and again until the journal is what limits it.
+    "hot": ("journal = 256M", 2048, False),
+    # All over the volume, with a node cache that holds six times its map: each leaf is loaded again.
+    "wide": ("journal = 256M cache = 1700M", WIDE_MIB, True),
 }
 SMOKE_RECOVERIES = {"hot": ("journal = 4M", 64, True)}
 

@@ -64,7 +64,7 @@ TARGETS = [
            "settled_per_s"),
     Target("95 % full, write QD32", "full", "batch", "write-32", ("half full",), 0.7),
     Target("95 % full, flush each 32", "full", "batch", "flush-32", ("half full",), 0.7),
-    Target("recovery, 4 GiB overwritten, s", "recovery", "kill -9", "hot", (), 2.0, "seconds"),
+    Target("recovery, 2 GiB overwritten, s", "recovery", "kill -9", "hot", (), 2.0, "seconds"),
     Target("recovery, all of 64 GiB, s", "recovery", "kill -9", "wide", (), 2.0, "seconds"),
 ]
 
