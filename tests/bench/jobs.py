@@ -77,7 +77,7 @@ def _client(*argv):
                        stderr=subprocess.PIPE, text=True, check=False, timeout=300,
                        preexec_fn=begin_child(False))
     if r.returncode:
-        raise Failed(f"{' '.join(argv)}: exit {r.returncode}\n{r.stdout}{r.stderr}")
+        raise Failed(f"{' '.join(argv)}: exit {r.returncode}\n{r.stderr}{r.stdout[:500]}")
     return json.loads(r.stdout[r.stdout.index("{"):])
 
 
