@@ -11,6 +11,7 @@ goes with drop_caches(), which touches nothing but the peer's own files.
 """
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -223,14 +224,22 @@ KINDS = {c.name: c for c in (Blockd, NbdkitFile, NbdkitMemory, QemuRaw, Qcow2, Q
                              StorageDaemon)}
 
 
+def kind(label):
+    """A label is a name of KINDS; blockd+KEYS has other keys in its pool section, blockd@BUILD is
+    the blockd of another build folder."""
+    return re.split("[@+]", label)[0]
+
+
 def make(label, folder, medium, size_mib, rundir):
-    """A label is a kind, or blockd@BUILD for the blockd of another build folder."""
-    kind, _, build = label.partition("@")
     os.makedirs(folder, exist_ok=True)
     os.makedirs(rundir, exist_ok=True)
-    peer = KINDS[kind](label, folder, medium, size_mib, rundir)
+    peer = KINDS[kind(label)](label, folder, medium, size_mib, rundir)
+    rest, _, build = label.partition("@")
+    keys = rest.partition("+")[2]
     if build:
         peer.build = os.path.abspath(build)
+    if keys:
+        peer.pool_keys = keys.replace("+", " ")
     return peer
 
 
