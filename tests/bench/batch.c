@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "blockd/nbd/wire.h"
+#include "tests/bench/histogram.h"
 
 #define CONNECTIONS_MAX 64u
 #define DEPTH_MAX	64u
@@ -50,45 +51,6 @@ static const char usage[] =
 	"  -n COUNT      end after so many requests instead\n"
 	"  -r SEED       of the random places\n"
 	"  -k KEY        write content that KEY and the place give, and expect it when reading\n";
-
-/* ---- latencies: 64 steps in each power of two of nanoseconds, so within 1.6 % ---- */
-
-#define STEP_BITS 6u
-#define STEPS	  (1u << STEP_BITS)
-
-struct histogram {
-	uint64_t count, max;
-	uint64_t bucket[(64 - STEP_BITS) * STEPS];
-};
-
-static void histogram_add(struct histogram *h, uint64_t ns)
-{
-	unsigned shift = 0;
-
-	while (ns >> shift >= 2 * STEPS)
-		shift++;
-	h->bucket[shift * STEPS + (ns >> shift)]++;
-	h->count++;
-	if (ns > h->max)
-		h->max = ns;
-}
-
-static double histogram_us(const struct histogram *h, double share)
-{
-	uint64_t wanted = (uint64_t)((double)h->count * share), seen = 0, step;
-	unsigned i;
-
-	for (i = 0; i < sizeof(h->bucket) / sizeof(h->bucket[0]); i++) {
-		seen += h->bucket[i];
-		if (seen <= wanted)
-			continue;
-		if (i < 2 * STEPS)
-			return i / 1e3;
-		step = i / STEPS - 1;
-		return (double)((uint64_t)(i - step * STEPS) << step) / 1e3;
-	}
-	return (double)h->max / 1e3;
-}
 
 /* ---- what to do ---- */
 

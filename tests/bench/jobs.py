@@ -25,6 +25,7 @@ class Job:
     connections: int = 1
     flush: int = 0      # one FLUSH after so many writes
     sequential: bool = False
+    scattered: bool = False  # sequential, but after random writes
     cold: bool = False  # server restarted and its files dropped from the page cache
 
     def writes(self):
@@ -47,6 +48,8 @@ def _jobs():
         Job("cold-32", "cold read 4K QD32", "read", cold=True),
         Job("cold-seq", "cold sequential read 1M", "read", 1 << 20, 4, sequential=True, cold=True),
         Job("seq-read", "sequential read 1M", "read", 1 << 20, 4, sequential=True),
+        Job("frag-read", "read 1M in order, after random writes", "read", 1 << 20, 4,
+            sequential=True, scattered=True),
         Job("seq-write", "sequential write 1M", "write", 1 << 20, 4, sequential=True),
     ]
     return {j.name: j for j in out}
@@ -55,9 +58,11 @@ def _jobs():
 JOBS = _jobs()
 
 
-# What the README's table shows of fio besides the targets: it sends requests singly and is itself
-# the limit.
-README_FIO = ("read-1", "read-32", "write-1", "write-32", "cold-32")
+# The README's table; the file beside it has all.
+README = ("read-1", "read-32", "write-1", "write-32", "flush-32", "sync", "cold-32", "cold-seq",
+          "seq-read", "frag-read", "seq-write")
+# What --readme asks of fio besides the targets: it sends requests singly and is itself the limit.
+README_FIO = ("read-32", "write-32", "read-1", "write-1")
 # One of each kind: how jobs are given to the clients, and what is made of their answers.
 SMOKE = {"ram": {("fio", "mixed-32"), ("batch", "read-128")},
          "disk": {("fio", "sync"), ("batch", "write-4x32"), ("batch", "cold-32"),
@@ -67,7 +72,7 @@ SMOKE = {"ram": {("fio", "mixed-32"), ("batch", "read-128")},
 def stage(job):
     """The order of measuring: what the sequential fill left is read sequentially, then comes
     precondition(), then reads, then writes."""
-    if job.sequential and not job.writes():
+    if job.sequential and not job.writes() and not job.scattered:
         return 0
     return 2 if job.writes() else 1
 

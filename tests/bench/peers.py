@@ -156,10 +156,11 @@ class Blockd(Peer):
         return json.loads(self.ctl("--json", *args))
 
     def effective(self):
-        """The pool's configuration with all defaults filled in."""
+        """The keys of the pool with all defaults filled in."""
         text = sh(*self.argv(), "-nv")
         pool = text[text.index("pool "):]
-        return " ".join(pool[:pool.index("}") + 1].split())
+        lines = [line.strip() for line in pool[:pool.index("}")].splitlines()[1:]]
+        return ", ".join(x for x in lines if not x.startswith(("path", "size", "create")))
 
 
 class NbdkitFile(Peer):

@@ -5,6 +5,7 @@ How tests/bench/nbd shows what it found: a line for each server, the targets, th
 import os
 import platform
 import re
+import textwrap
 import time
 
 import jobs
@@ -66,13 +67,16 @@ def cell(rounds, job):
     return f"{text} · {targets.median(rounds, 'cpu_us'):.1f} · {p99_ms:.2f}"
 
 
-def speed_table(section, results):
+def speed_table(section, results, wanted=None):
+    """`wanted`: only these jobs."""
     have = [k for k in peers.KINDS if any(s == section and k in found
                                           for (s, _, _), found in results.items())]
     lines = ["| " + MEDIA[section] + " | " + " | ".join(peers.KINDS[k].text for k in have) + " |",
              "|---" * (len(have) + 1) + "|"]
     for name, job in jobs.JOBS.items():
         for client in jobs.CLIENTS:
+            if wanted and name not in wanted:
+                continue
             found = results.get((section, client, name))
             if found:
                 lines.append(f"| {job.text}, {client} | "
@@ -118,24 +122,34 @@ def description(run):
             + (spans and "; " + spans) + ".")
 
 
-def markdown(run):
-    parts = [description(run)]
+CELLS = ("A cell is requests per second · server CPU time per request in µs · p99 latency in ms. In "
+         "brackets: the rate with the time of a FLUSH after the writes, when what a page cache took "
+         "in is on disk.")
+
+
+def fold(text):
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def markdown(run, wanted=None):
+    parts = [fold(description(run))]
     if run.effective:
-        parts.append(f"blockd's pool, apart from path and size all defaults: `{run.effective}`")
-    parts.append("A cell is requests per second · server CPU time per request in µs · p99 latency "
-                 "in ms. In brackets: with the time of a FLUSH after the writes, when what a page "
-                 "cache took in is on disk.")
-    parts += [speed_table(s, run.results) for s in run.args.sections if s in MEDIA]
-    parts.append(target_table(run.results))
-    return "\n\n".join(parts)
+        parts.append(fold(f"blockd's defaults here: `{run.effective}`"))
+    parts.append(fold(CELLS))
+    return parts + [speed_table(s, run.results, wanted) for s in run.args.sections if s in MEDIA]
 
 
-def rewrite_readme(text, path=os.path.join(TOP, "README.md")):
-    with open(path, encoding="utf-8") as f:
+def write_results(run, readme, results):
+    """The README's table between its markers, and the file with all of it."""
+    with open(readme, encoding="utf-8") as f:
         whole = f.read()
     if BEGIN not in whole or END not in whole:
-        raise Failed(f"{path} has no \"{BEGIN}\" and \"{END}\"")
+        raise Failed(f"{readme} has no \"{BEGIN}\" and \"{END}\"")
     head, _, rest = whole.partition(BEGIN)
-    with open(path + ".new", "w", encoding="utf-8") as f:
+    text = "\n\n".join(markdown(run, jobs.README))
+    with open(readme + ".new", "w", encoding="utf-8") as f:
         f.write(head + BEGIN + "\n\n" + text + "\n\n" + END + rest.partition(END)[2])
-    os.replace(path + ".new", path)
+    os.replace(readme + ".new", readme)
+    with open(results, "w", encoding="utf-8") as f:
+        f.write("\n\n".join(["# One run of tests/bench/nbd --readme", *markdown(run),
+                             target_table(run.results)]) + "\n")
