@@ -8,11 +8,14 @@
 #include <string.h>
 
 #include "common/base/cleanup.h"
+#include "thin/lineage.h"
 #include "thin/pool.h"
 #include "thin/reclaim.h"
 
 static int name_compare(struct volume *a, struct volume *b)
 {
+	if (a->of != b->of)
+		return a->of < b->of ? -1 : 1;
 	return strcmp(a->name, b->name);
 }
 
@@ -37,8 +40,8 @@ void catalog_fini(struct catalog *c)
 {
 	struct volume *v;
 
-	while ((v = RB_ROOT(&c->names))) {
-		RB_REMOVE(volume_names, &c->names, v);
+	while ((v = RB_ROOT(&c->ids))) {
+		RB_REMOVE(volume_ids, &c->ids, v);
 		free(v);
 	}
 	free(c->slot);
@@ -71,9 +74,9 @@ static int slots_grow(struct catalog *c, uint64_t need)
 	return 0;
 }
 
-int catalog_reserve_slot(struct catalog *c)
+int catalog_reserve_slots(struct catalog *c, uint64_t count)
 {
-	return slots_grow(c, c->slot_count + 1 + RECLAIM_RECORDS_MAX);
+	return slots_grow(c, c->slot_count + count + RECLAIM_RECORDS_MAX);
 }
 
 int catalog_take_slot(struct catalog *c, enum fmt_rec_kind kind, uint64_t *ret_slot)
@@ -146,14 +149,30 @@ uint64_t catalog_cut_blocks(const struct thin_pool *pool)
 
 /* ---- volumes ---- */
 
-struct volume *volume_by_name(struct catalog *c, const char *name)
+struct volume *volume_by_name(struct catalog *c, uint64_t of, const char *name)
 {
-	struct volume key;
+	struct volume key = { .of = of };
 
 	if (strlen(name) > THIN_NAME_MAX)
 		return NULL;
 	strcpy(key.name, name);
 	return RB_FIND(volume_names, &c->names, &key);
+}
+
+struct volume *volume_by_path(struct catalog *c, const char *path)
+{
+	const char *at = strchr(path, '@');
+	char name[THIN_NAME_MAX + 1];
+	struct volume *vol;
+
+	if (!at)
+		return volume_by_name(c, 0, path);
+	if (at - path > (ptrdiff_t)THIN_NAME_MAX)
+		return NULL;
+	memcpy(name, path, (size_t)(at - path));
+	name[at - path] = 0;
+	vol = volume_by_name(c, 0, name);
+	return vol ? volume_by_name(c, vol->id, at + 1) : NULL;
 }
 
 struct volume *volume_by_id(struct catalog *c, uint64_t id)
@@ -163,24 +182,40 @@ struct volume *volume_by_id(struct catalog *c, uint64_t id)
 	return RB_FIND(volume_ids, &c->ids, &key);
 }
 
-struct volume *volume_after(const struct catalog *c, const char *name)
+struct volume *volume_after(const struct catalog *c, uint64_t of, const char *name)
 {
 	struct volume_names *names = (struct volume_names *)&c->names;
-	struct volume key, *v;
+	struct volume key = { .of = of }, *v;
 
-	if (!name)
-		return RB_MIN(volume_names, names);
-	snprintf(key.name, sizeof(key.name), "%s", name);
+	snprintf(key.name, sizeof(key.name), "%s", name ? name : "");
 	v = RB_NFIND(volume_names, names, &key);
-	return v && strcmp(v->name, key.name) == 0 ? RB_NEXT(volume_names, names, v) : v;
+	if (v && v->of == of && strcmp(v->name, key.name) == 0)
+		v = RB_NEXT(volume_names, names, v);
+	return v && v->of == of ? v : NULL;
+}
+
+struct volume *volume_after_id(const struct catalog *c, uint64_t id)
+{
+	struct volume key = { .id = id + 1 };
+
+	return RB_NFIND(volume_ids, (struct volume_ids *)&c->ids, &key);
+}
+
+static void count_volume(struct catalog *c, const struct volume *vol, int by)
+{
+	if (vol->state == VOLUME_LIVE)
+		c->volume_count += (uint64_t)(int64_t)by;
+	else if (vol->state == VOLUME_SNAPSHOT)
+		c->snapshot_count += (uint64_t)(int64_t)by;
 }
 
 static void volume_insert(struct catalog *c, struct volume *vol)
 {
-	RB_INSERT(volume_names, &c->names, vol);
+	if (vol->state != VOLUME_HIDDEN)
+		RB_INSERT(volume_names, &c->names, vol);
 	RB_INSERT(volume_ids, &c->ids, vol);
 	c->slot[vol->slot].volume = vol;
-	c->volume_count++;
+	count_volume(c, vol, 1);
 }
 
 static struct volume *volume_alloc(void)
@@ -192,12 +227,13 @@ static struct volume *volume_alloc(void)
 	v->tree.volume = v;
 	TAILQ_INIT(&v->ranges);
 	TAILQ_INIT(&v->range_waiting);
+	TAILQ_INIT(&v->children);
 	STAILQ_INIT(&v->barrier_waiting);
 	return v;
 }
 
-int volume_add(struct catalog *c, uint64_t id, const char *name, uint64_t size_bytes,
-	       uint64_t created_s, struct volume **ret_vol)
+int volume_add(struct catalog *c, enum volume_state state, uint64_t id, uint64_t of,
+	       const char *name, struct volume **ret_vol)
 {
 	struct volume *v = volume_alloc();
 	int r;
@@ -209,10 +245,12 @@ int volume_add(struct catalog *c, uint64_t id, const char *name, uint64_t size_b
 		free(v);
 		return r;
 	}
+	v->state = state;
 	v->id = id;
+	v->of = of;
+	if (id >= c->next_id)
+		c->next_id = id + 1;
 	snprintf(v->name, sizeof(v->name), "%s", name);
-	v->size_bytes = size_bytes;
-	v->created_s = created_s;
 	volume_insert(c, v);
 	*ret_vol = v;
 	return 0;
@@ -221,11 +259,25 @@ int volume_add(struct catalog *c, uint64_t id, const char *name, uint64_t size_b
 void volume_remove(struct catalog *c, struct volume *vol)
 {
 	assert(TAILQ_EMPTY(&vol->ranges) && TAILQ_EMPTY(&vol->range_waiting));
-	RB_REMOVE(volume_names, &c->names, vol);
+	assert(!vol->child_count && !vol->parent && vol->state == VOLUME_HIDDEN);
 	RB_REMOVE(volume_ids, &c->ids, vol);
 	catalog_free_slot(c, vol->slot);
-	c->volume_count--;
 	free(vol);
+}
+
+void volume_hide(struct thin_pool *pool, struct volume *vol)
+{
+	struct catalog *c = &pool->catalog;
+
+	RB_REMOVE(volume_names, &c->names, vol);
+	count_volume(c, vol, -1);
+	if (vol->state == VOLUME_LIVE) {
+		pool->reserved_blocks -= vol->reserved_blocks;
+		pool->promised_blocks -= volume_promise(vol);
+	}
+	vol->state = VOLUME_HIDDEN;
+	vol->generation = vol->generation ? vol->generation : pool->generation;
+	volume_touch(pool, vol);
 }
 
 void volume_rename(struct catalog *c, struct volume *vol, const char *name)
@@ -239,19 +291,21 @@ void volume_rename(struct catalog *c, struct volume *vol, const char *name)
 uint64_t volume_promise(const struct volume *vol)
 {
 	uint64_t blocks = vol->size_bytes / FMT_BLOCK;
-	uint64_t have = vol->mapped_blocks + vol->reserved_blocks;
+	uint64_t have = vol->own_blocks + vol->reserved_blocks;
 
-	return vol->reserve_full && blocks > have ? blocks - have : 0;
+	return vol->state == VOLUME_LIVE && vol->reserve_full && blocks > have ? blocks - have : 0;
 }
 
-void volume_count(struct thin_pool *pool, struct volume *vol, int mapped, int reserved)
+void volume_count(struct thin_pool *pool, struct volume *vol, int64_t mapped, int64_t own,
+		  int64_t reserved)
 {
 	pool->promised_blocks -= volume_promise(vol);
-	vol->mapped_blocks += (uint64_t)(int64_t)mapped;
-	vol->reserved_blocks += (uint64_t)(int64_t)reserved;
+	vol->mapped_blocks += (uint64_t)mapped;
+	vol->own_blocks += (uint64_t)own;
+	vol->reserved_blocks += (uint64_t)reserved;
 	pool->promised_blocks += volume_promise(vol);
-	pool->data_blocks += (uint64_t)(int64_t)mapped;
-	pool->reserved_blocks += (uint64_t)(int64_t)reserved;
+	if (vol->state == VOLUME_LIVE)
+		pool->reserved_blocks += (uint64_t)reserved;
 }
 
 void volume_set_size(struct thin_pool *pool, struct volume *vol, uint64_t size_bytes,
@@ -274,15 +328,25 @@ void volume_touch(struct thin_pool *pool, struct volume *vol)
 static void encode_volume(const struct volume *v, struct fmt_rec_volume *rec)
 {
 	rec->id = le64_put(v->id);
+	rec->parent = le64_put(v->parent ? v->parent->id : 0);
+	rec->generation = le64_put(v->generation);
 	rec->size_bytes = le64_put(v->size_bytes);
 	rec->created_s = le64_put(v->created_s);
 	rec->mapped_blocks = le64_put(v->mapped_blocks);
 	rec->reserved_blocks = le64_put(v->reserved_blocks);
 	rec->root = v->tree.root;
 	rec->height = le32_put(v->tree.height);
-	rec->state = le32_put(1);
-	rec->flags = le32_put(v->reserve_full ? FMT_VOLUME_RESERVE_FULL : 0);
+	rec->state = le32_put(v->state);
+	rec->flags = le32_put((v->reserve_full ? FMT_VOLUME_RESERVE_FULL : 0) |
+			      (v->splicing ? FMT_VOLUME_SPLICING : 0) |
+			      (v->exclusive_known ? FMT_VOLUME_EXCLUSIVE : 0) | FMT_VOLUME_OWN);
 	memcpy(rec->name, v->name, sizeof(v->name));
+	rec->of = le64_put(v->of);
+	rec->own_blocks = le64_put(v->own_blocks);
+	rec->cursor = le64_put(v->splicing ? v->cursor : 0);
+	rec->freed_blocks = le64_put(v->freed_blocks);
+	rec->exclusive_blocks = le64_put(v->exclusive_blocks);
+	rec->reclaiming_blocks = le64_put(v->reclaiming_blocks);
 }
 
 static void encode_zones(const struct space *sp, uint64_t index, struct fmt_rec_zones *rec)
@@ -328,23 +392,39 @@ void catalog_encode(struct thin_pool *pool, uint64_t slot, void *block)
 	}
 }
 
+static bool volume_record_valid(struct thin_pool *pool, const struct fmt_rec_volume *rec,
+				const char *name)
+{
+	struct catalog *c = &pool->catalog;
+	uint32_t state = le32_get(rec->state);
+	uint64_t blocks = pool->space.block_count, id = le64_get(rec->id);
+
+	return state >= VOLUME_LIVE && state <= VOLUME_HIDDEN && id && id < c->next_id &&
+	       !volume_by_id(c, id) && le32_get(rec->height) <= FMT_HEIGHT_MAX &&
+	       (state == VOLUME_HIDDEN ||
+		(!thin_name_check(name, NULL) && !volume_by_name(c, le64_get(rec->of), name))) &&
+	       (state == VOLUME_HIDDEN || (le64_get(rec->of) != 0) == (state == VOLUME_SNAPSHOT)) &&
+	       le64_get(rec->size_bytes) <= THIN_VOLUME_MAX &&
+	       le64_get(rec->size_bytes) % FMT_BLOCK == 0 &&
+	       le64_get(rec->generation) <= pool->generation &&
+	       (le64_get(rec->generation) != 0) == (state != VOLUME_LIVE) &&
+	       le64_get(rec->mapped_blocks) <= blocks && le64_get(rec->own_blocks) <= blocks &&
+	       le64_get(rec->cursor) % FMT_NODE_ENTRIES == 0 &&
+	       ent_from_disk_valid(pool, ent_get(&rec->root), 1) &&
+	       (le64_get(rec->root.where) == 0 || le32_get(rec->height) > 0);
+}
+
+/* The parent is set when all are there: lineage_load(). */
 static int decode_volume(struct thin_pool *pool, uint64_t slot, const struct fmt_rec_volume *rec,
 			 struct err *err)
 {
-	struct catalog *c = &pool->catalog;
+	uint32_t flags = le32_get(rec->flags);
 	char name[THIN_NAME_MAX + 1];
 	struct volume *v;
 
 	memcpy(name, rec->name, sizeof(name));
 	name[THIN_NAME_MAX] = 0;
-	if (thin_name_check(name, NULL) || le32_get(rec->height) > FMT_HEIGHT_MAX ||
-	    volume_by_name(c, name) || volume_by_id(c, le64_get(rec->id)) ||
-	    le64_get(rec->id) >= c->next_id || le64_get(rec->size_bytes) > THIN_VOLUME_MAX ||
-	    le64_get(rec->size_bytes) % FMT_BLOCK || le32_get(rec->state) != 1 ||
-	    le64_get(rec->mapped_blocks) > pool->space.block_count ||
-	    le64_get(rec->reserved_blocks) > pool->space.block_count ||
-	    !ent_from_disk_valid(pool, ent_get(&rec->root), 1) ||
-	    (le64_get(rec->root.where) && !le32_get(rec->height)))
+	if (!volume_record_valid(pool, rec, name))
 		return err_set(err, -EUCLEAN, "catalog: record %" PRIu64 " makes no sense", slot);
 	v = volume_alloc();
 	if (!v)
@@ -352,17 +432,29 @@ static int decode_volume(struct thin_pool *pool, uint64_t slot, const struct fmt
 	memcpy(v->name, name, sizeof(name));
 	v->slot = slot;
 	v->id = le64_get(rec->id);
+	v->of = le64_get(rec->of);
+	v->parent_id = le64_get(rec->parent);
+	v->generation = (uint32_t)le64_get(rec->generation);
+	v->state = le32_get(rec->state);
 	v->size_bytes = le64_get(rec->size_bytes);
 	v->created_s = le64_get(rec->created_s);
 	v->mapped_blocks = le64_get(rec->mapped_blocks);
 	v->reserved_blocks = le64_get(rec->reserved_blocks);
+	v->own_blocks = flags & FMT_VOLUME_OWN ? le64_get(rec->own_blocks) : v->mapped_blocks;
 	v->tree.root = rec->root;
 	v->tree.height = le32_get(rec->height);
-	v->reserve_full = le32_get(rec->flags) & FMT_VOLUME_RESERVE_FULL;
-	pool->data_blocks += v->mapped_blocks;
-	pool->reserved_blocks += v->reserved_blocks;
+	v->reserve_full = flags & FMT_VOLUME_RESERVE_FULL;
+	v->splicing = flags & FMT_VOLUME_SPLICING;
+	v->exclusive_known = flags & FMT_VOLUME_EXCLUSIVE;
+	v->cursor = le64_get(rec->cursor);
+	v->freed_blocks = le64_get(rec->freed_blocks);
+	v->exclusive_blocks = le64_get(rec->exclusive_blocks);
+	v->reclaiming_blocks = le64_get(rec->reclaiming_blocks);
+	if (v->state == VOLUME_LIVE)
+		pool->reserved_blocks += v->reserved_blocks;
 	pool->promised_blocks += volume_promise(v);
-	volume_insert(c, v);
+	pool->reclaim_blocks += v->reclaiming_blocks;
+	volume_insert(&pool->catalog, v);
 	return 0;
 }
 
@@ -480,5 +572,5 @@ int catalog_load(struct thin_pool *pool, struct err *err)
 		if (c->zone_slot[i] == UINT64_MAX)
 			return err_set(err, -EUCLEAN,
 				       "catalog: zones record %" PRIu64 " is missing", i);
-	return 0;
+	return lineage_load(pool, err);
 }

@@ -18,15 +18,42 @@
 struct req_state;
 TAILQ_HEAD(range_list, req_state);
 
+enum volume_state {
+	VOLUME_LIVE = 1,     /* can be written */
+	VOLUME_SNAPSHOT = 2, /* never changes */
+	VOLUME_HIDDEN = 3,   /* deleted; others are built on it, or reclaim has yet to come */
+};
+
+/* A node of the lineage (lineage.h): a volume, a snapshot, or what is left of a deleted one. */
 struct volume {
-	RB_ENTRY(volume) by_name;
+	RB_ENTRY(volume) by_name; /* not the hidden ones */
 	RB_ENTRY(volume) by_id;
 	uint64_t id, slot;
+	uint64_t of; /* a snapshot's volume, which it is named after; else 0 */
 	char name[THIN_NAME_MAX + 1];
 	uint64_t size_bytes, created_s;
 	uint64_t mapped_blocks, reserved_blocks;
-	bool reserve_full; /* every block of it is promised: see volume_promise() */
+	uint64_t own_blocks; /* of the mapped: younger than its parent */
+	bool reserve_full;   /* every block of it is promised: see volume_promise() */
 	struct tree tree;
+
+	enum volume_state state;
+	uint32_t generation; /* of a snapshot: it holds what was published up to then */
+	uint32_t log_bound;  /* the youngest parent since the pool was opened, see lineage.h */
+	struct volume *parent;
+	uint64_t parent_id; /* while the catalog is being read */
+	TAILQ_HEAD(, volume) children;
+	TAILQ_ENTRY(volume) sibling;
+	uint32_t child_count;
+	TAILQ_ENTRY(volume) todo; /* lineage: the hidden ones, or those to be counted */
+	bool listed;
+	bool splicing;		   /* its walk is under way: what lies before the cursor is done */
+	uint64_t cursor;	   /* vblk */
+	uint64_t freed_blocks;	   /* by the splice so far */
+	uint64_t exclusive_blocks; /* of a snapshot: nobody else has them */
+	bool exclusive_known;
+	uint64_t reclaiming_blocks; /* of a hidden one: part of the pool's reclaim_blocks */
+
 	uint32_t open_count;
 	uint32_t busy_count; /* data requests under way */
 	/* a shrink that waits for busy_count to become 0; all others wait for it */
@@ -57,7 +84,7 @@ struct catalog {
 	uint64_t zone_slot_count;
 	struct volume_names names;
 	struct volume_ids ids;
-	uint64_t volume_count;
+	uint64_t volume_count, snapshot_count;
 	uint64_t next_id;
 };
 
@@ -66,8 +93,8 @@ void catalog_fini(struct catalog *c);
 
 /* A free slot of this kind, dirty.  -ENOMEM. */
 int catalog_take_slot(struct catalog *c, enum fmt_rec_kind kind, uint64_t *ret_slot);
-/* Room for one more slot and those of reclaim, so that taking them cannot fail.  -ENOMEM. */
-int catalog_reserve_slot(struct catalog *c);
+/* Room for `count` more slots and those of reclaim, so that taking them cannot fail.  -ENOMEM. */
+int catalog_reserve_slots(struct catalog *c, uint64_t count);
 void catalog_free_slot(struct catalog *c, uint64_t slot);
 void catalog_touch(struct catalog *c, uint64_t slot);
 /* Records for all zones there are; -ENOMEM. */
@@ -76,17 +103,27 @@ int catalog_cover_zones(struct catalog *c, uint64_t zone_count);
 /* Nodes and blocks that the next cut takes for the catalog at most. */
 uint64_t catalog_cut_blocks(const struct thin_pool *pool);
 
-struct volume *volume_by_name(struct catalog *c, const char *name);
+/* A volume (`of` 0), or a snapshot of the volume with id `of`. */
+struct volume *volume_by_name(struct catalog *c, uint64_t of, const char *name);
+/* "VOLUME" or "VOLUME@SNAPSHOT". */
+struct volume *volume_by_path(struct catalog *c, const char *path);
 struct volume *volume_by_id(struct catalog *c, uint64_t id);
-struct volume *volume_after(const struct catalog *c, const char *name);
-/* Make (id, name, size) and put it in; -ENOMEM.  The name is free. */
-int volume_add(struct catalog *c, uint64_t id, const char *name, uint64_t size_bytes,
-	       uint64_t created_s, struct volume **ret_vol);
-/* Forget it; its tree has been handed over. */
+/* The next in order of names; "" or NULL: the first. */
+struct volume *volume_after(const struct catalog *c, uint64_t of, const char *name);
+/* The next in order of ids, hidden ones included. */
+struct volume *volume_after_id(const struct catalog *c, uint64_t id);
+/* Make one and put it in; -ENOMEM.  The name is free. */
+int volume_add(struct catalog *c, enum volume_state state, uint64_t id, uint64_t of,
+	       const char *name, struct volume **ret_vol);
+/* Forget it; its tree has been handed over, it has no children and no parent. */
 void volume_remove(struct catalog *c, struct volume *vol);
 void volume_rename(struct catalog *c, struct volume *vol, const char *name);
-/* Count blocks that became (or are no longer) mapped or provisioned; keeps the pool's sums. */
-void volume_count(struct thin_pool *pool, struct volume *vol, int mapped, int reserved);
+/* Its name is free again. */
+void volume_hide(struct thin_pool *pool, struct volume *vol);
+/* Count blocks that became (or are no longer) mapped, own, or provisioned; keeps the pool's sums.
+ */
+void volume_count(struct thin_pool *pool, struct volume *vol, int64_t mapped, int64_t own,
+		  int64_t reserved);
 /* Blocks that a volume with reserve_full may still ask for and must get. */
 uint64_t volume_promise(const struct volume *vol);
 /* Change what is promised: size and the flag. */

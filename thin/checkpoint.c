@@ -131,7 +131,10 @@ static void place(struct thin_pool *pool, struct fmt_entry *slot)
 	struct node *n = mem_node(pool, slot);
 	struct pblk at = n->at;
 
-	assert(n->state == NODE_DIRTY);
+	if (n->state != NODE_DIRTY) { /* another tree that shares it came first */
+		*slot = ent_put((struct ent){ FMT_ENT_MAPPED | at.n, n->birth, n->crc });
+		return;
+	}
 	for (unsigned i = 0; n->level > 0 && i < FMT_NODE_ENTRIES; i++)
 		if (is_mem(&n->page->entry[i]))
 			place(pool, &n->page->entry[i]);

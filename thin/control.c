@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Control requests: volumes are made, resized, renamed, deleted; the pool grows.  Each but growing
- * is one operation of the log, answered when it is durable.
+ * is one operation of the log, answered when it is durable.  Snapshots are snapshot.c.
  *
  * Growing: stage 0 writes the superblock to the new end; two checkpoints (1, 2) then carry the new
  * size into both slots; only then do the zones extend over the old end, which a last checkpoint (3)
@@ -12,12 +12,13 @@
 #include <errno.h>
 #include <string.h>
 
+#include "thin/control.h"
 #include "thin/grow.h"
 #include "thin/io.h"
 #include "thin/ops.h"
 #include "thin/pool.h"
 
-static int checked_name(const char *name, char out[THIN_NAME_MAX + 1])
+int control_name(const char *name, char out[THIN_NAME_MAX + 1])
 {
 	if (!name || thin_name_check(name, NULL))
 		return -EINVAL;
@@ -31,7 +32,7 @@ static int valid_size(uint64_t size_bytes)
 											  : -EINVAL;
 }
 
-static int stall(struct req_state *rs)
+int control_stall(struct req_state *rs)
 {
 	pool_need_checkpoint(rs->pool);
 	pool_stall(rs->pool, &rs->task);
@@ -40,15 +41,26 @@ static int stall(struct req_state *rs)
 
 /* An operation that needs a record of the catalog, at most `nodes` DIRTY nodes, and makes a promise
  * of `blocks`. */
-static int do_op(struct req_state *rs, const struct fmt_op *op, uint64_t nodes, uint64_t blocks)
+int control_op(struct req_state *rs, const struct fmt_op *op, uint32_t len, uint64_t nodes,
+	       uint64_t blocks)
 {
 	int r;
 
 	if (!rs->pool->failed && !ops_room(rs->pool))
-		return stall(rs);
+		return control_stall(rs);
 	blocks += blocks / (FMT_NODE_ENTRIES / 2);
 	r = io_admit(rs, 0, nodes, 4 + blocks, nodes == 0); /* shrinking gives back */
-	return r ? r : ops_do(rs->pool, op);
+	return r ? r : ops_do(rs->pool, op, len);
+}
+
+int control_records(struct req_state *rs, uint64_t count)
+{
+	struct catalog *c = &rs->pool->catalog;
+
+	/* the catalog's nodes stay in the cache, and others need room beside them */
+	if ((c->slot_count + count) / FMT_NODE_ENTRIES >= rs->pool->nodes.count / 2)
+		return -ENOSPC;
+	return catalog_reserve_slots(c, count);
 }
 
 static int create(struct req_state *rs)
@@ -60,20 +72,20 @@ static int create(struct req_state *rs)
 			     .a = le64_put(req->size_bytes),
 			     .b = le64_put(req->time_s) };
 	char name[THIN_NAME_MAX + 1];
+	int r;
 
-	if (checked_name(req->name, name) || valid_size(req->size_bytes))
+	if (control_name(req->name, name) || valid_size(req->size_bytes))
 		return -EINVAL;
-	if (volume_by_name(c, name))
+	if (volume_by_name(c, 0, name))
 		return -EEXIST;
-	/* the catalog's nodes stay in the cache, and others need room beside them */
-	if (c->slot_count / FMT_NODE_ENTRIES >= rs->pool->nodes.count / 2)
-		return -ENOSPC;
-	if (catalog_reserve_slot(c))
-		return -ENOMEM;
+	r = control_records(rs, 1);
+	if (r)
+		return r;
 	strcpy((char *)op.name, name);
 	if (req->reserve_full)
 		op.flags = le32_put(FMT_VOLUME_RESERVE_FULL);
-	return do_op(rs, &op, 0, req->reserve_full ? req->size_bytes / FMT_BLOCK : 0);
+	return control_op(rs, &op, sizeof(op), 0,
+			  req->reserve_full ? req->size_bytes / FMT_BLOCK : 0);
 }
 
 /* Shrinking waits until no data request is under way, and holds new ones back. */
@@ -90,7 +102,7 @@ static int shrink(struct req_state *rs, struct volume *vol, const struct fmt_op 
 	}
 	r = map_unmap_probe(rs->pool, &vol->tree, from, to, &rs->task);
 	if (r >= 0)
-		r = do_op(rs, op, MAP_UNMAP_NODES, 0);
+		r = control_op(rs, op, sizeof(*op), MAP_UNMAP_NODES, 0);
 	if (r == -EAGAIN)
 		return r;
 	vol->barrier = NULL;
@@ -110,9 +122,9 @@ static int resize(struct req_state *rs, struct volume *vol)
 	if (req->size_bytes == vol->size_bytes)
 		return 0;
 	if (req->size_bytes > vol->size_bytes)
-		return do_op(rs, &op, 0,
-			     vol->reserve_full ? (req->size_bytes - vol->size_bytes) / FMT_BLOCK
-					       : 0);
+		return control_op(
+			rs, &op, sizeof(op), 0,
+			vol->reserve_full ? (req->size_bytes - vol->size_bytes) / FMT_BLOCK : 0);
 	if (!req->shrink)
 		return -EBUSY;
 	return shrink(rs, vol, &op);
@@ -123,50 +135,74 @@ static int rename_volume(struct req_state *rs, struct volume *vol)
 	struct fmt_op op = { .kind = le32_put(FMT_OP_RENAME), .volume = le64_put(vol->id) };
 	char name[THIN_NAME_MAX + 1];
 
-	if (checked_name(rs->req->new_name, name))
+	if (control_name(rs->req->new_name, name))
 		return -EINVAL;
-	if (volume_by_name(&rs->pool->catalog, name))
+	if (volume_by_name(&rs->pool->catalog, vol->of, name))
 		return -EEXIST;
 	strcpy((char *)op.name, name);
-	return do_op(rs, &op, 0, 0);
+	return control_op(rs, &op, sizeof(op), 0, 0);
 }
 
 /* Always works: it asks for no space beyond what the reserve holds for the catalog.  While it
  * waits for a checkpoint to bring that back, nobody else is given any. */
-static int delete_volume(struct req_state *rs, struct volume *vol)
+static int delete_one(struct req_state *rs, struct volume *vol)
 {
 	struct thin_pool *pool = rs->pool;
 	struct fmt_op op = { .kind = le32_put(FMT_OP_DELETE), .volume = le64_put(vol->id) };
 	bool nothing_to_gain =
 		!pool->ck.active && !pool->nodes.dirty_count && !pool->catalog.dirty_count;
 
-	if (vol->open_count)
-		return -EBUSY;
 	if (pool->failed)
 		return -EIO;
 	if (!pool_space_for(pool, 4, 0) && !nothing_to_gain) {
 		pool->urgent = pool->urgent ? pool->urgent : rs;
-		return stall(rs);
+		return control_stall(rs);
 	}
-	if (!journal_room_op(pool) || reclaim_room(pool) == 0)
-		return stall(rs);
+	if (!journal_room_op(pool))
+		return control_stall(rs);
 	io_not_urgent(rs);
-	return ops_do(pool, &op);
+	return ops_do(pool, &op, sizeof(op));
+}
+
+/* One record each, the snapshots first: a full pool has no room to hide many at once. */
+static int delete_volume(struct req_state *rs, struct volume *vol)
+{
+	struct catalog *c = &rs->pool->catalog;
+	struct volume *snap;
+	int r = 0;
+
+	if (vol->open_count)
+		return -EBUSY;
+	if (!rs->req->snapshots && volume_after(c, vol->id, NULL))
+		return -ENOTEMPTY;
+	for (snap = volume_after(c, vol->id, NULL); snap;
+	     snap = volume_after(c, vol->id, snap->name))
+		if (snap->open_count)
+			return -EBUSY;
+	while (!r && (snap = volume_after(c, vol->id, NULL)))
+		r = delete_one(rs, snap);
+	return r ? r : delete_one(rs, vol);
+}
+
+bool control_held_back(struct req_state *rs, struct volume *vol)
+{
+	if (!vol->barrier || vol->barrier == rs) /* it must find its volume as it was */
+		return false;
+	STAILQ_INSERT_TAIL(&vol->barrier_waiting, &rs->task, link);
+	return true;
 }
 
 static int on_volume(struct req_state *rs)
 {
 	struct volume *vol =
-		rs->req->name ? volume_by_name(&rs->pool->catalog, rs->req->name) : NULL;
+		rs->req->name ? volume_by_path(&rs->pool->catalog, rs->req->name) : NULL;
 
 	if (!vol)
 		return -ENOENT;
-	if (vol->barrier && vol->barrier != rs) { /* it must find its volume as it was */
-		STAILQ_INSERT_TAIL(&vol->barrier_waiting, &rs->task, link);
+	if (control_held_back(rs, vol))
 		return -EAGAIN;
-	}
 	if (rs->req->op == THIN_VOL_RESIZE)
-		return resize(rs, vol);
+		return vol->state == VOLUME_LIVE ? resize(rs, vol) : -EINVAL;
 	if (rs->req->op == THIN_VOL_RENAME)
 		return rename_volume(rs, vol);
 	return delete_volume(rs, vol);
@@ -215,7 +251,7 @@ static int grow(struct req_state *rs)
 static int refuse(struct req_state *rs)
 {
 	struct thin_pool *pool = rs->pool;
-	struct volume *vol = rs->req->name ? volume_by_name(&pool->catalog, rs->req->name) : NULL;
+	struct volume *vol = rs->req->name ? volume_by_path(&pool->catalog, rs->req->name) : NULL;
 
 	if (vol && vol->barrier) {
 		vol->barrier = NULL;
@@ -238,6 +274,12 @@ void control_step(struct thin_pool *pool, struct task *task)
 		r = grow(rs);
 	else if (op == THIN_CHECKPOINT)
 		r = whole_checkpoint(rs);
+	else if (op == THIN_SNAPSHOT)
+		r = control_snapshot(rs);
+	else if (op == THIN_CLONE)
+		r = control_clone(rs);
+	else if (op == THIN_ROLLBACK)
+		r = control_rollback(rs);
 	else
 		r = on_volume(rs);
 	if (r == -EAGAIN)

@@ -32,7 +32,8 @@
 #define FMT_PBLK_BITS	 40u
 
 /* Features this code knows.  Unknown incompat: refuse; unknown ro: read-only; compat: ignore. */
-#define FMT_FEATURE_INCOMPAT ((uint64_t)0)
+#define FMT_FEATURE_LINEAGE  ((uint64_t)1) /* snapshots and clones */
+#define FMT_FEATURE_INCOMPAT FMT_FEATURE_LINEAGE
 #define FMT_FEATURE_RO	     ((uint64_t)0)
 
 /* A map entry.  `where`: bits 0-39 pblk, bits 40-63 flags; all zero: a hole. */
@@ -129,7 +130,7 @@ struct fmt_log_op {
 };
 static_assert(sizeof(struct fmt_log_op) == FMT_LOG_SLOT, "log operation head");
 
-#define FMT_OP_MAX 1024u /* payload bytes of an operation */
+#define FMT_OP_MAX 4000u /* payload bytes of an operation: what a page of its own can take */
 
 enum fmt_op_kind {
 	FMT_OP_CREATE = 1,
@@ -138,18 +139,30 @@ enum fmt_op_kind {
 	FMT_OP_DELETE = 4,
 	FMT_OP_UNMAP = 5,     /* trim or zero: vblk range becomes holes */
 	FMT_OP_PROVISION = 6, /* vblk range becomes provisioned zeroes */
-			      /* 16-31 are kept for snapshot, group, clone, rollback, lock */
+	FMT_OP_SNAPSHOT = 16,
+	FMT_OP_CLONE = 17,
+	FMT_OP_ROLLBACK = 18,
+	/* 19-31 are kept, the lock among them */
 };
 
-/* Payload of every operation of this version; a name is NUL-terminated. */
+/* Payload of every operation; a name is NUL-terminated. */
 struct fmt_op {
 	le32_t kind;
 	le32_t flags;
 	le64_t volume;
-	le64_t a, b; /* size_bytes and time_s; or first vblk and the one behind the last */
+	/* size_bytes and time_s; first vblk and the one behind the last; SNAPSHOT (one group, with
+	 * `volume` the number of its members): first new id and time_s; CLONE: snapshot's id and
+	 * time_s; ROLLBACK: snapshot's id and the id that the old tree goes on under */
+	le64_t a, b;
 	uint8_t name[128];
 };
 static_assert(sizeof(struct fmt_op) == 160, "operation payload");
+
+/* Behind the fmt_op of a SNAPSHOT, one for each member, without padding: then `len` bytes. */
+struct fmt_op_member {
+	le64_t volume;
+	uint8_t len; /* of the snapshot's name */
+};
 
 /* ---- catalog: a map of 4 KiB records, indexed by slot ---- */
 
@@ -168,29 +181,36 @@ struct fmt_rec_head {
 };
 
 #define FMT_VOLUME_RESERVE_FULL 1u /* in a volume's record and in its CREATE operation */
+#define FMT_VOLUME_SPLICING	2u /* see thin/lineage.h */
+#define FMT_VOLUME_EXCLUSIVE	4u /* exclusive_blocks is known */
+#define FMT_VOLUME_OWN		8u /* own_blocks is there; else all are its own */
 
 struct fmt_rec_volume {
 	struct fmt_rec_head head;
 	le64_t id;
 	le64_t parent;	   /* lineage; 0: none */
-	le64_t generation; /* of a snapshot; 0: a head */
+	le64_t generation; /* of a snapshot or what was one; 0: a volume */
 	le64_t size_bytes;
 	le64_t created_s;
 	le64_t mapped_blocks;
 	le64_t reserved_blocks;
 	struct fmt_entry root;
 	le32_t height;
-	le32_t state; /* 1 live; others are kept for later */
-	le32_t flags; /* bit 0: reserve = full */
+	le32_t state; /* 1 volume, 2 snapshot, 3 hidden */
+	le32_t flags; /* FMT_VOLUME_... */
 	le32_t pad;
 	uint8_t name[128];
-	/* kept for later: the write lock, the deadlist */
+	/* kept for later: the write lock */
 	le64_t lock_epoch;
 	le32_t lock_state, lock_policy;
 	uint8_t lock_owner[256];
-	struct fmt_entry deadlist;
-	le64_t deadlist_blocks;
-	uint8_t reserved[FMT_BLOCK - 544];
+	/* lineage */
+	le64_t of; /* id of a snapshot's volume */
+	le64_t own_blocks;
+	le64_t cursor, freed_blocks; /* of a splice */
+	le64_t exclusive_blocks;
+	le64_t reclaiming_blocks;
+	uint8_t reserved[FMT_BLOCK - 568];
 };
 static_assert(sizeof(struct fmt_rec_volume) == FMT_BLOCK, "volume record");
 
@@ -218,8 +238,9 @@ struct fmt_work {
 	le32_t height;
 	le32_t bound;  /* free what is younger than this generation; 0: everything */
 	le64_t cursor; /* first vblk not yet given back, within the tree */
-	le64_t owner;  /* id of the volume whose counters still hold it; 0: none */
-	uint8_t reserved[24];
+	le64_t owner;  /* id of the lineage node whose counters still hold it; 0: none */
+	le64_t left;   /* without an owner: data blocks still to be freed, at most */
+	le64_t mapped, reserved_zeroes; /* passed, but not yet counted off the owner's line */
 };
 static_assert(sizeof(struct fmt_work) == 64, "work item");
 

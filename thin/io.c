@@ -152,10 +152,12 @@ static void (*const STEP[])(struct thin_pool *, struct task *) = {
 	[THIN_READ] = read_step,	  [THIN_WRITE] = write_step,
 	[THIN_ZERO] = unmap_step,	  [THIN_TRIM] = unmap_step,
 	[THIN_FLUSH] = flush_step,	  [THIN_STATUS] = status_step,
-	[THIN_CACHE] = cache_step,	  [THIN_VOL_CREATE] = control_step,
-	[THIN_VOL_RESIZE] = control_step, [THIN_VOL_RENAME] = control_step,
-	[THIN_VOL_DELETE] = control_step, [THIN_POOL_GROW] = control_step,
-	[THIN_CHECKPOINT] = control_step,
+	[THIN_DIFF] = diff_step,	  [THIN_CACHE] = cache_step,
+	[THIN_VOL_CREATE] = control_step, [THIN_VOL_RESIZE] = control_step,
+	[THIN_VOL_RENAME] = control_step, [THIN_VOL_DELETE] = control_step,
+	[THIN_POOL_GROW] = control_step,  [THIN_CHECKPOINT] = control_step,
+	[THIN_SNAPSHOT] = control_step,	  [THIN_CLONE] = control_step,
+	[THIN_ROLLBACK] = control_step,
 };
 
 void thin_submit(struct thin_pool *pool, struct thin_req *req)
@@ -197,6 +199,8 @@ int io_begin(struct req_state *rs)
 		return -EINVAL;
 	if (whole && (req->offset % FMT_BLOCK || req->len % FMT_BLOCK))
 		return -EINVAL;
+	if (changes(req->op) && vol->state != VOLUME_LIVE)
+		return -EROFS;
 	if (changes(req->op) && rs->pool->read_only)
 		return rs->pool->failed ? -EIO : -EROFS;
 	rs->counted = true;
@@ -305,7 +309,7 @@ int io_wait_space(struct thin_pool *pool, struct req_state *rs, bool fresh)
 {
 	struct checkpoint *ck = &pool->ck;
 	/* writes on their way, its own among them, will free what they overwrite */
-	bool moving = reclaim_pending(pool) || pool->punch.busy || pool->ahead.busy ||
+	bool moving = pool_gives_back(pool) || pool->punch.busy || pool->ahead.busy ||
 		      pool->journal.admitted_records ||
 		      pool->space.reading.head != pool->space.reading.tail;
 
@@ -325,7 +329,7 @@ int io_wait_space(struct thin_pool *pool, struct req_state *rs, bool fresh)
 		return -ENOSPC;
 	}
 	journal_kick(pool);
-	if (!reclaim_pending(pool) && ck->begun < rs->space_mark)
+	if (!pool_gives_back(pool) && ck->begun < rs->space_mark)
 		pool_want_checkpoint(pool);
 	pool_stall(pool, &rs->task);
 	return 0;
@@ -356,7 +360,7 @@ int io_admit(struct req_state *rs, uint64_t records, uint64_t nodes, uint64_t bl
 		pool_stall(pool, &rs->task);
 		return -EAGAIN;
 	}
-	if (space_room_checkpoint(&pool->space) < pool->nodes.count)
+	if (!pool_checkpoint_room(pool, records))
 		return stall_for_checkpoint(rs);
 	if (!pool_space_for(pool, blocks + promised, nodes)) {
 		int r = io_wait_space(pool, rs, fresh);

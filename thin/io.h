@@ -179,6 +179,7 @@ uint32_t read_fill(struct thin_pool *pool, const struct fmt_entry *e, uint32_t c
 void read_step(struct thin_pool *pool, struct task *task);
 void cache_step(struct thin_pool *pool, struct task *task);
 void status_step(struct thin_pool *pool, struct task *task);
+void diff_step(struct thin_pool *pool, struct task *task);
 void write_step(struct thin_pool *pool, struct task *task);
 void unmap_step(struct thin_pool *pool, struct task *task); /* trim, zero */
 void flush_step(struct thin_pool *pool, struct task *task);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "thin/catalog.h"
+#include "thin/lineage.h"
 #include "thin/pool.h"
 #include "thin/reclaim.h"
 
@@ -60,6 +61,24 @@ int map_leaf(struct thin_pool *pool, struct tree *tree, struct vblk v, struct ta
 	return -ENOENT;
 }
 
+int map_entry(struct thin_pool *pool, struct tree *tree, struct vblk v, unsigned level,
+	      struct task *task, struct ent *ret_e)
+{
+	*ret_e = (struct ent){ 0 };
+	if (level >= tree->height || v.n >= map_capacity(tree->height))
+		return 0;
+	*ret_e = ent_get(&tree->root);
+	for (unsigned l = tree->height - 1; l > level && ret_e->where; l--) {
+		struct node *n;
+		int r = node_get(pool, *ret_e, l, task, &n);
+
+		if (r)
+			return r;
+		*ret_e = ent_get(&n->page->entry[map_index(v, l)]);
+	}
+	return 0;
+}
+
 void map_prefetch(struct thin_pool *pool, struct tree *tree, struct vblk v)
 {
 	const struct fmt_entry *slot = &tree->root;
@@ -82,19 +101,27 @@ void map_prefetch(struct thin_pool *pool, struct tree *tree, struct vblk v)
 
 /* ---- dirtying ---- */
 
-/* Make the node behind `slot` DIRTY: new, as it is, or a copy whose original dies. */
+static uint32_t bound_of(const struct tree *tree, struct vblk v)
+{
+	return tree->volume ? lineage_bound(tree->volume, v) : 0;
+}
+
+/* Make the node behind `slot` over `v` DIRTY: new, as it is, or a copy whose original dies, unless
+ * it is a snapshot's. */
 static int dirty_slot(struct thin_pool *pool, struct tree *tree, struct fmt_entry *slot,
-		      unsigned level, struct task *task, struct node **ret_node)
+		      struct vblk v, unsigned level, struct task *task, struct node **ret_node)
 {
 	struct ent e = ent_get(slot);
 	struct node *old = NULL, *n;
+	bool own = true;
 	int r;
 
 	if (!entry_empty(slot)) {
 		r = node_get(pool, e, level, task, &old);
 		if (r)
 			return r;
-		if (old->state == NODE_DIRTY) {
+		own = old->birth > bound_of(tree, v);
+		if (own && old->state == NODE_DIRTY) {
 			old->birth = pool->generation;
 			*ret_node = old;
 			return 0;
@@ -109,6 +136,8 @@ static int dirty_slot(struct thin_pool *pool, struct tree *tree, struct fmt_entr
 	n->sticky = tree->sticky;
 	if (old) {
 		memcpy(n->page, old->page, sizeof(*n->page));
+	}
+	if (old && own) {
 		pool_free_metadata(pool, old->at);
 		node_drop(pool, old);
 	}
@@ -151,7 +180,7 @@ int map_dirty_leaf(struct thin_pool *pool, struct tree *tree, struct vblk v, str
 	if (tree->volume)
 		volume_touch(pool, tree->volume);
 	for (unsigned level = tree->height; level-- > 0;) {
-		r = dirty_slot(pool, tree, slot, level, task, &n);
+		r = dirty_slot(pool, tree, slot, v, level, task, &n);
 		if (r)
 			return r;
 		if (level)
@@ -163,18 +192,15 @@ int map_dirty_leaf(struct thin_pool *pool, struct tree *tree, struct vblk v, str
 
 /* ---- unmapping ---- */
 
-void map_clear_entry(struct thin_pool *pool, struct volume *vol, struct fmt_entry *e,
+void map_clear_entry(struct thin_pool *pool, struct volume *vol, struct vblk v, struct fmt_entry *e,
 		     uint64_t log_seq)
 {
 	struct ent ent = ent_get(e);
 
-	if (ent.where & FMT_ENT_MAPPED) {
-		data_cache_drop(&pool->data, ent_pblk(ent).n);
-		space_free_logged(&pool->space, ent_pblk(ent), log_seq);
-		volume_count(pool, vol, -1, 0);
-	}
+	if (ent.where & FMT_ENT_MAPPED)
+		lineage_drop_block(pool, vol, v, ent, log_seq);
 	if (ent.where & FMT_ENT_RESERVED)
-		volume_count(pool, vol, 0, -1);
+		volume_count(pool, vol, 0, 0, -1);
 	*e = (struct fmt_entry){ 0 };
 }
 
@@ -222,14 +248,44 @@ static int probe_slot(struct thin_pool *pool, const struct fmt_entry *slot, unsi
 	return found;
 }
 
-int map_unmap_probe(struct thin_pool *pool, struct tree *tree, struct vblk from, struct vblk to,
-		    struct task *task)
+static int probe_part(struct thin_pool *pool, struct tree *tree, struct vblk from, struct vblk to,
+		      struct task *task)
 {
 	if (from.n >= to.n || from.n >= map_capacity(tree->height) || entry_empty(&tree->root))
 		return 0;
 	if (from.n == 0 && to.n >= map_capacity(tree->height))
 		return 1;
 	return probe_slot(pool, &tree->root, tree->height - 1, 0, from, to, task);
+}
+
+/* Where a range of the volume has to be parted; `from`: nowhere. */
+static struct vblk part_at(const struct tree *tree, struct vblk from, struct vblk to)
+{
+	struct vblk cursor = { lineage_cursor(tree->volume) };
+
+	return from.n < cursor.n && cursor.n < to.n ? cursor : from;
+}
+
+int map_unmap_probe(struct thin_pool *pool, struct tree *tree, struct vblk from, struct vblk to,
+		    struct task *task)
+{
+	struct vblk at = part_at(tree, from, to);
+	int r = at.n > from.n ? probe_part(pool, tree, from, at, task) : 0, r2;
+
+	if (r < 0)
+		return r;
+	r2 = probe_part(pool, tree, at, to, task);
+	return r2 < 0 ? r2 : r | r2;
+}
+
+static void cut_off(struct thin_pool *pool, struct tree *tree, struct fmt_entry root,
+		    uint32_t height, struct vblk v)
+{
+	lineage_cut(pool, tree->volume);
+	reclaim_add(pool, &(struct reclaim_tree){ .root = root,
+						  .height = height,
+						  .bound = bound_of(tree, v),
+						  .owner = tree->volume });
 }
 
 /* Move the children of `n` that are covered whole under a new node and hand that to reclaim. */
@@ -252,7 +308,7 @@ static int cut_whole(struct thin_pool *pool, struct tree *tree, struct node *n, 
 		*e = (struct fmt_entry){ 0 };
 	}
 	if (cut)
-		reclaim_add(pool, mem_entry(cut), n->level + 1u, tree->volume);
+		cut_off(pool, tree, mem_entry(cut), n->level + 1u, from);
 	return 0;
 }
 
@@ -262,7 +318,8 @@ static int unmap_slot(struct thin_pool *pool, struct tree *tree, struct fmt_entr
 		      uint64_t log_seq)
 {
 	struct node *n;
-	int r = dirty_slot(pool, tree, slot, level, NULL, &n);
+	struct vblk v = { base > from.n ? base : from.n };
+	int r = dirty_slot(pool, tree, slot, v, level, NULL, &n);
 
 	if (r)
 		return r;
@@ -278,7 +335,7 @@ static int unmap_slot(struct thin_pool *pool, struct tree *tree, struct fmt_entr
 		if (!c.any || entry_empty(e))
 			continue;
 		if (level == 0)
-			map_clear_entry(pool, tree->volume, e, log_seq);
+			map_clear_entry(pool, tree->volume, (struct vblk){ base + i }, e, log_seq);
 		else
 			r = unmap_slot(pool, tree, e, level - 1, c.base, from, to, log_seq);
 		if (r)
@@ -291,17 +348,26 @@ static int unmap_slot(struct thin_pool *pool, struct tree *tree, struct fmt_entr
 	return 0;
 }
 
-int map_unmap(struct thin_pool *pool, struct tree *tree, struct vblk from, struct vblk to,
-	      uint64_t log_seq)
+static int unmap_part(struct thin_pool *pool, struct tree *tree, struct vblk from, struct vblk to,
+		      uint64_t log_seq)
 {
 	if (from.n >= to.n || from.n >= map_capacity(tree->height) || entry_empty(&tree->root))
 		return 0;
 	volume_touch(pool, tree->volume);
 	if (from.n == 0 && to.n >= map_capacity(tree->height)) {
-		reclaim_add(pool, tree->root, tree->height, tree->volume);
+		cut_off(pool, tree, tree->root, tree->height, from);
 		tree->root = (struct fmt_entry){ 0 };
 		tree->height = 0;
 		return 0;
 	}
 	return unmap_slot(pool, tree, &tree->root, tree->height - 1, 0, from, to, log_seq);
+}
+
+int map_unmap(struct thin_pool *pool, struct tree *tree, struct vblk from, struct vblk to,
+	      uint64_t log_seq)
+{
+	struct vblk at = part_at(tree, from, to);
+	int r = at.n > from.n ? unmap_part(pool, tree, from, at, log_seq) : 0;
+
+	return r ? r : unmap_part(pool, tree, at, to, log_seq);
 }

@@ -4,7 +4,9 @@
  * 256 blocks (1 MiB).  A tree of height h holds 256^h blocks; height 0 is the empty tree.
  *
  * Changing is redirect-on-write in memory: the path to a leaf is made DIRTY top-down, each node
- * that has a block being copied, and that block freed at the next checkpoint.
+ * that has a block being copied, and that block freed at the next checkpoint.  What is a snapshot's
+ * as well (lineage.h) is copied even when it is DIRTY, and left to it: so a DIRTY node may be named
+ * by several trees, until the cut gives it its block.
  *
  * None of these calls changes anything when it returns an error or -EAGAIN, except that
  * map_dirty_leaf() may have dirtied a part of the path, which means nothing.
@@ -50,6 +52,10 @@ static inline uint64_t map_capacity(unsigned height)
  */
 int map_leaf(struct thin_pool *pool, struct tree *tree, struct vblk v, struct task *task,
 	     struct node **ret_leaf, struct vblk *ret_next) __attribute__((warn_unused_result));
+/* The entry that names the node at `level` over `v`; empty when there is none, or when the tree is
+ * lower.  0, -EAGAIN, damage. */
+int map_entry(struct thin_pool *pool, struct tree *tree, struct vblk v, unsigned level,
+	      struct task *task, struct ent *ret_e) __attribute__((warn_unused_result));
 /* Start loading what map_leaf() would need next; nobody waits. */
 void map_prefetch(struct thin_pool *pool, struct tree *tree, struct vblk v);
 
@@ -71,11 +77,13 @@ int map_unmap_probe(struct thin_pool *pool, struct tree *tree, struct vblk from,
 int map_unmap(struct thin_pool *pool, struct tree *tree, struct vblk from, struct vblk to,
 	      uint64_t log_seq) __attribute__((warn_unused_result));
 
-/* DIRTY nodes that map_unmap() makes at most. */
-#define MAP_UNMAP_NODES (4 * FMT_HEIGHT_MAX)
+/* DIRTY nodes that map_unmap() makes at most: two edges and a new node each level, twice (parted at
+ * a splice's cursor). */
+#define MAP_UNMAP_NODES (8 * FMT_HEIGHT_MAX)
 
-/* Free what an entry of a leaf holds (its block, by the record on `log_seq`) and clear it. */
-void map_clear_entry(struct thin_pool *pool, struct volume *vol, struct fmt_entry *e,
+/* Free what the entry over `v` in a leaf holds (its block, by the record on `log_seq`), clear it.
+ */
+void map_clear_entry(struct thin_pool *pool, struct volume *vol, struct vblk v, struct fmt_entry *e,
 		     uint64_t log_seq);
 
 #endif

@@ -91,6 +91,12 @@ static inline struct pblk ent_pblk(struct ent e)
 	return (struct pblk){ e.where & FMT_PBLK_MASK };
 }
 
+/* Both name the same block: then all below is the same too. */
+static inline bool ent_same(struct ent a, struct ent b)
+{
+	return a.where == b.where && a.where & FMT_ENT_MAPPED;
+}
+
 /*
  * Whether an entry read from disk is one that this code writes: a hole, a block of the pool, or,
  * at level 0, a provisioned zero.  Everything read is checked by it once, so that the rest may

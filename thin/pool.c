@@ -246,6 +246,7 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	STAILQ_INIT(&p->stalled);
 	catalog_init(&p->catalog);
 	reclaim_init(p);
+	lineage_init(p);
 	/* never more nodes than blocks that could hold them: a small pool opens fast */
 	if (cache > (zone_end + NODES_MIN) * (FMT_BLOCK + sizeof(struct node)))
 		cache = (zone_end + NODES_MIN) * (FMT_BLOCK + sizeof(struct node));
@@ -314,7 +315,7 @@ static bool checkpoint_due(const struct thin_pool *pool)
 	if (pool->ck.wanted || j->seq - j->start >= pool->checkpoint_pages ||
 	    pool->nodes.made_count > pool->dirty_limit / 2)
 		return true;
-	return idle_for(pool, IDLE_CHECKPOINT_MS) && !reclaim_pending(pool) &&
+	return idle_for(pool, IDLE_CHECKPOINT_MS) && !pool_gives_back(pool) &&
 	       anything_to_checkpoint(pool);
 }
 
@@ -344,6 +345,7 @@ static void watch_space(struct thin_pool *pool)
 void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 {
 	pool->now_ms = now_ms;
+	lineage_run(pool);
 	for (unsigned round = 0; round < ROUNDS_PER_TURN; round++) {
 		run_tasks(pool);
 		io_submit_batch(pool);
@@ -363,7 +365,8 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 
 static bool work_left(const struct thin_pool *pool)
 {
-	return pool->wake || !STAILQ_EMPTY(&pool->runnable) || reclaim_runs(pool);
+	return pool->wake || !STAILQ_EMPTY(&pool->runnable) || reclaim_runs(pool) ||
+	       lineage_runs(pool);
 }
 
 static uint64_t lesser(uint64_t a, uint64_t b)
@@ -380,11 +383,12 @@ uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
 	if (pool->read_only)
 		return due;
 	due = lesser(checkpoint_deadline_ms(pool), ahead_deadline_ms(pool));
+	due = lesser(due, lineage_deadline_ms(pool));
 	if (pool->journal.records_unflushed)
 		due = lesser(due, pool->journal.first_record_ms + pool->commit_ms);
 	if (pool->io.requests || pool->ck.active)
 		return due; /* a completion comes */
-	if (!reclaim_pending(pool) && anything_to_checkpoint(pool))
+	if (!pool_gives_back(pool) && anything_to_checkpoint(pool))
 		due = lesser(due, pool->last_active_ms + IDLE_CHECKPOINT_MS);
 	if (punch_wanted(pool))
 		due = lesser(due, pool->last_active_ms + PUNCH_IDLE_MS);
@@ -397,7 +401,8 @@ bool thin_pool_idle(const struct thin_pool *pool)
 		return !work_left(pool) && pool->io.requests == 0 && pool->busy_io == 0;
 	return !work_left(pool) && pool->io.requests == 0 && !pool->ck.active &&
 	       !pool->punch.busy && !pool->ahead.busy && journal_is_durable(pool) &&
-	       !reclaim_pending(pool) && !pool->ck.wanted;
+	       !pool_gives_back(pool) && !pool->ck.wanted &&
+	       lineage_deadline_ms(pool) == UINT64_MAX;
 }
 
 /* Whether the device owes us a completion that the loop would wait for. */
@@ -473,7 +478,7 @@ static int check_sizes(const struct thin_dev *dev, const struct thin_create *par
 /* Two checkpoints, so that both superblock slots are valid. */
 static int write_empty(struct thin_pool *pool)
 {
-	int r = catalog_reserve_slot(&pool->catalog);
+	int r = catalog_reserve_slots(&pool->catalog, 1);
 
 	if (!r)
 		r = catalog_cover_zones(&pool->catalog, pool->space.zone_count);
@@ -556,21 +561,21 @@ void thin_pool_abandon(struct thin_pool *pool)
 void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_stat)
 {
 	const struct space *sp = &pool->space;
-	uint64_t used = pool->data_blocks + pool->metadata_blocks + pool->reclaim_blocks;
 
 	*ret_stat = pool->stat;
 	memcpy(ret_stat->id, pool->id, sizeof(ret_stat->id));
 	ret_stat->size_bytes = pool->size_blocks * FMT_BLOCK;
 	ret_stat->journal_bytes = pool->log_pages * FMT_BLOCK;
 	ret_stat->block_count = sp->block_count;
-	ret_stat->data_blocks = pool->data_blocks;
+	ret_stat->data_blocks = sp->alloc_count - pool->metadata_blocks - pool->reclaim_blocks;
 	ret_stat->metadata_blocks = pool->metadata_blocks;
 	ret_stat->reserved_blocks = pool->reserved_blocks + pool->promised_blocks;
 	ret_stat->reclaim_blocks = pool->reclaim_blocks;
-	ret_stat->free_blocks = sp->block_count > used ? sp->block_count - used : 0;
+	ret_stat->free_blocks = sp->block_count - sp->alloc_count;
 	ret_stat->generation = pool->generation;
 	ret_stat->log_used_bytes = (pool->journal.seq - pool->journal.start) * FMT_BLOCK;
 	ret_stat->volume_count = pool->catalog.volume_count;
+	ret_stat->snapshot_count = pool->catalog.snapshot_count;
 	ret_stat->node_cache_bytes = pool->nodes.pages_bytes;
 	ret_stat->node_dirty_count = pool->nodes.dirty_count;
 	ret_stat->data_cache_bytes = pool->data.bytes;

@@ -29,6 +29,7 @@
 #include "thin/grow.h"
 #include "thin/io.h"
 #include "thin/journal.h"
+#include "thin/lineage.h"
 #include "thin/node_cache.h"
 #include "thin/reclaim.h"
 #include "thin/thin.h"
@@ -59,6 +60,7 @@ struct thin_pool {
 	struct journal journal;
 	struct catalog catalog;
 	struct reclaim reclaim;
+	struct lineage lineage;
 	struct checkpoint ck;
 	struct io io;
 	struct punch punch;
@@ -71,7 +73,7 @@ struct thin_pool {
 	uint64_t dirty_limit;
 	uint64_t block_margin; /* new data leaves this much to overwrites */
 	uint64_t commit_bytes, commit_ms, checkpoint_pages;
-	uint64_t data_blocks, reserved_blocks, reclaim_blocks, metadata_blocks;
+	uint64_t reserved_blocks, reclaim_blocks, metadata_blocks;
 	uint64_t promised_blocks; /* of volumes with reserve_full */
 
 	struct task_list runnable, stalled;
@@ -127,6 +129,11 @@ void pool_damage(struct thin_pool *pool, const char *fmt, ...)
 void pool_event(struct thin_pool *pool, enum thin_event_kind kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 uint64_t pool_random(struct thin_pool *pool);
+/* Something that was deleted or cut off is still to be given back, and can be. */
+static inline bool pool_gives_back(const struct thin_pool *pool)
+{
+	return reclaim_pending(pool) || lineage_pending(pool);
+}
 
 /* Node slots that could be had now or after clean ones are evicted. */
 bool pool_nodes_available(const struct thin_pool *pool, uint64_t count);
@@ -142,6 +149,13 @@ static inline uint64_t pool_promised(const struct thin_pool *pool)
 	       (pool->promised_blocks ? pool->promised_blocks / (FMT_NODE_ENTRIES / 2) + 16 : 0);
 }
 bool pool_nodes_for(const struct thin_pool *pool, uint64_t nodes);
+/* Whether `blocks` more may be freed at the next checkpoint, beside all nodes, one block for each
+ * record that was admitted, and the edges of an unmapping. */
+static inline bool pool_checkpoint_room(const struct thin_pool *pool, uint64_t blocks)
+{
+	return space_room_checkpoint(&pool->space) >=
+	       pool->nodes.count + pool->journal.admitted_records + 4 * FMT_NODE_ENTRIES + blocks;
+}
 
 /* Build a pool in memory from a superblock's numbers (create, open); -ENOMEM. */
 int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint32_t zone_blocks,

@@ -57,11 +57,38 @@ static struct reclaim_item *item_add(struct reclaim *rc)
 	return it;
 }
 
+static struct volume *owner_of(struct thin_pool *pool, const struct reclaim_item *it)
+{
+	return it->owner_id ? volume_by_id(&pool->catalog, it->owner_id) : NULL;
+}
+
+/* Count what was passed off the references of `vol` and all that is built on it. */
+static void count_off(struct thin_pool *pool, struct volume *vol, const struct reclaim_item *it)
+{
+	struct volume *child;
+
+	volume_count(pool, vol, -(int64_t)it->mapped, 0, -(int64_t)it->reserved);
+	volume_touch(pool, vol);
+	TAILQ_FOREACH (child, &vol->children, sibling)
+		count_off(pool, child, it);
+}
+
+static void settle(struct thin_pool *pool, struct reclaim_item *it)
+{
+	struct volume *owner = owner_of(pool, it);
+
+	if (owner && (it->mapped || it->reserved))
+		count_off(pool, owner, it);
+	it->mapped = it->reserved = 0;
+}
+
 static void item_done(struct thin_pool *pool)
 {
 	struct reclaim *rc = &pool->reclaim;
 	struct reclaim_item *it = STAILQ_FIRST(&rc->work);
 
+	settle(pool, it);
+	pool->reclaim_blocks -= it->left;
 	STAILQ_REMOVE_HEAD(&rc->work, link);
 	STAILQ_INSERT_TAIL(&rc->unused, it, link);
 	rc->count--;
@@ -69,17 +96,31 @@ static void item_done(struct thin_pool *pool)
 	pool_wake_stalled(pool);
 }
 
-void reclaim_add(struct thin_pool *pool, struct fmt_entry root, uint32_t height,
-		 struct volume *owner)
+void reclaim_add(struct thin_pool *pool, const struct reclaim_tree *tree)
 {
 	struct reclaim_item *it;
 
-	if (le64_get(root.where) == 0)
+	if (le64_get(tree->root.where) == 0) {
+		pool->reclaim_blocks -= tree->left;
 		return;
+	}
 	it = item_add(&pool->reclaim);
-	it->tree.root = root;
-	it->tree.height = height;
-	it->owner_id = owner ? owner->id : 0;
+	it->tree.root = tree->root;
+	it->tree.height = tree->height;
+	it->bound = tree->bound;
+	it->owner_id = tree->owner ? tree->owner->id : 0;
+	it->left = tree->left;
+}
+
+void reclaim_new_owner(struct thin_pool *pool, uint64_t from, uint64_t to)
+{
+	struct reclaim_item *it;
+
+	STAILQ_FOREACH (it, &pool->reclaim.work, link)
+		if (it->owner_id == from) {
+			it->owner_id = to;
+			pool->reclaim.changed = true;
+		}
 }
 
 /* ---- one step ---- */
@@ -89,19 +130,28 @@ struct path {
 	struct node *node[FMT_HEIGHT_MAX];
 };
 
-static void give_back_block(struct thin_pool *pool, struct volume *owner, struct ent e)
+static uint32_t birth_of(const struct thin_pool *pool, struct ent e)
 {
-	if (e.where & FMT_ENT_MAPPED) {
-		data_cache_drop(&pool->data, ent_pblk(e).n);
-		space_free_at_checkpoint(&pool->space, ent_pblk(e), pool->checkpoint + 1);
-		if (owner) {
-			volume_count(pool, owner, -1, 0);
-		} else {
-			pool->reclaim_blocks--;
-		}
+	return e.where & FMT_ENT_MEM ? pool->nodes.node[(uint32_t)e.where].birth : e.birth;
+}
+
+static void give_back_block(struct thin_pool *pool, struct reclaim_item *it, struct volume *owner,
+			    struct ent e)
+{
+	it->reserved += !!(e.where & FMT_ENT_RESERVED);
+	if (!(e.where & FMT_ENT_MAPPED))
+		return;
+	it->mapped++;
+	if (e.birth <= it->bound)
+		return;
+	data_cache_drop(&pool->data, ent_pblk(e).n);
+	space_free_at_checkpoint(&pool->space, ent_pblk(e), pool->checkpoint + 1);
+	if (owner) {
+		volume_count(pool, owner, 0, -1, 0);
+	} else if (it->left) {
+		it->left--;
+		pool->reclaim_blocks--;
 	}
-	if (e.where & FMT_ENT_RESERVED && owner)
-		volume_count(pool, owner, 0, -1);
 }
 
 /* A DIRTY node is only in memory, and its parent's entry must not name it any more. */
@@ -117,20 +167,28 @@ static void give_back_node(struct thin_pool *pool, struct fmt_entry *slot, struc
 static void give_back_leaf(struct thin_pool *pool, struct reclaim_item *it, struct fmt_entry *slot,
 			   struct node *leaf)
 {
-	struct volume *owner = volume_by_id(&pool->catalog, it->owner_id);
+	struct volume *owner = owner_of(pool, it);
 
 	for (unsigned i = 0; i < FMT_NODE_ENTRIES; i++)
-		give_back_block(pool, owner, ent_get(&leaf->page->entry[i]));
+		give_back_block(pool, it, owner, ent_get(&leaf->page->entry[i]));
 	if (owner)
 		volume_touch(pool, owner);
-	give_back_node(pool, slot, leaf);
+	if (!owner || !owner->child_count)
+		settle(pool, it);
+	if (leaf->birth > it->bound)
+		give_back_node(pool, slot, leaf);
 }
 
-/* First index at or behind `i` whose entry is not empty; FMT_NODE_ENTRIES: none. */
-static unsigned next_entry(const struct node *n, unsigned i)
+/* First index at or behind `i` worth going down: what is shared only while somebody counts it. */
+static unsigned next_entry(struct thin_pool *pool, const struct reclaim_item *it,
+			   const struct node *n, unsigned i)
 {
-	while (i < FMT_NODE_ENTRIES && le64_get(n->page->entry[i].where) == 0)
-		i++;
+	for (; i < FMT_NODE_ENTRIES; i++) {
+		struct ent e = ent_get(&n->page->entry[i]);
+
+		if (e.where && (it->owner_id || birth_of(pool, e) > it->bound))
+			break;
+	}
 	return i;
 }
 
@@ -141,7 +199,8 @@ static void passed(struct thin_pool *pool, struct reclaim_item *it, const struct
 {
 	it->cursor = end;
 	for (level++; level < it->tree.height && end % map_span(level) == 0; level++)
-		give_back_node(pool, path->slot[level], path->node[level]);
+		if (path->node[level]->birth > it->bound)
+			give_back_node(pool, path->slot[level], path->node[level]);
 }
 
 /* Returns false when it has to wait. */
@@ -154,8 +213,13 @@ static bool advance(struct thin_pool *pool, struct reclaim_item *it)
 		uint64_t end = (it->cursor | (map_span(level) - 1)) + 1;
 		struct node *n;
 		unsigned i;
-		int r = node_get(pool, ent_get(slot), level, &pool->reclaim.task, &n);
+		int r;
 
+		if (!it->owner_id && birth_of(pool, ent_get(slot)) <= it->bound) {
+			passed(pool, it, &path, level, end);
+			return true;
+		}
+		r = node_get(pool, ent_get(slot), level, &pool->reclaim.task, &n);
 		if (r == -EAGAIN)
 			return false;
 		if (r) { /* stays allocated, which verify reports */
@@ -165,11 +229,11 @@ static bool advance(struct thin_pool *pool, struct reclaim_item *it)
 		}
 		path.slot[level] = slot;
 		path.node[level] = n;
-		i = next_entry(n, map_index((struct vblk){ it->cursor }, level));
+		i = next_entry(pool, it, n, map_index((struct vblk){ it->cursor }, level));
 		if (level == 0 || i == FMT_NODE_ENTRIES) {
 			if (level == 0)
 				give_back_leaf(pool, it, slot, n);
-			else
+			else if (n->birth > it->bound)
 				give_back_node(pool, slot, n);
 			passed(pool, it, &path, level, end);
 			return true;
@@ -187,7 +251,7 @@ static bool advance(struct thin_pool *pool, struct reclaim_item *it)
 static bool room_for_owner(struct thin_pool *pool, const struct reclaim_item *it)
 {
 	struct catalog *c = &pool->catalog;
-	const struct volume *owner = volume_by_id(c, it->owner_id);
+	const struct volume *owner = it->owner_id ? volume_by_id(c, it->owner_id) : NULL;
 
 	return !owner || c->slot[owner->slot].dirty || c->dirty_count == 0 ||
 	       pool_spare_blocks(pool) >= 2;
@@ -195,8 +259,7 @@ static bool room_for_owner(struct thin_pool *pool, const struct reclaim_item *it
 
 static bool room(struct thin_pool *pool, const struct reclaim_item *it)
 {
-	if (space_room_checkpoint(&pool->space) >
-		    pool->nodes.count + FMT_NODE_ENTRIES + FMT_HEIGHT_MAX &&
+	if (pool_checkpoint_room(pool, FMT_NODE_ENTRIES + FMT_HEIGHT_MAX) &&
 	    room_for_owner(pool, it))
 		return true;
 	pool_need_checkpoint(pool);
@@ -266,7 +329,7 @@ void reclaim_cut(struct thin_pool *pool)
 		uint64_t slot;
 		int r = catalog_take_slot(c, FMT_REC_WORK, &slot);
 
-		assert(r == 0); /* catalog_reserve_slot() */
+		assert(r == 0); /* catalog_reserve_slots() */
 		c->slot[slot].index = pool->reclaim.slot_count;
 		pool->reclaim.slot[pool->reclaim.slot_count++] = slot;
 	}
@@ -293,8 +356,12 @@ void reclaim_encode(struct thin_pool *pool, uint64_t index, struct fmt_rec_work 
 			break;
 		rec->item[count++] = (struct fmt_work){ .root = it->tree.root,
 							.height = le32_put(it->tree.height),
+							.bound = le32_put(it->bound),
 							.cursor = le64_put(it->cursor),
-							.owner = le64_put(it->owner_id) };
+							.owner = le64_put(it->owner_id),
+							.left = le64_put(it->left),
+							.mapped = le64_put(it->mapped),
+							.reserved_zeroes = le64_put(it->reserved) };
 	}
 	rec->count = le32_put(count);
 }
@@ -325,7 +392,12 @@ int reclaim_decode(struct thin_pool *pool, uint64_t slot, const struct fmt_rec_w
 		it->tree.root = w->root;
 		it->tree.height = height;
 		it->cursor = le64_get(w->cursor);
+		it->bound = le32_get(w->bound);
 		it->owner_id = le64_get(w->owner);
+		it->left = le64_get(w->left);
+		it->mapped = le64_get(w->mapped);
+		it->reserved = le64_get(w->reserved_zeroes);
+		pool->reclaim_blocks += it->left;
 	}
 	return 0;
 }

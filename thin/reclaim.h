@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reclaim: giving back, in the background, what deletions and large trims cut off.
+ * Reclaim: giving back, in the background, what deletions and large trims cut off.  Of a tree with
+ * a bound only what is younger is given back; the rest is a snapshot's (lineage.h).
  *
  * A work item is a tree and a cursor; everything in front of the cursor has been given back.  It
  * goes leaf by leaf: the blocks of the leaf, the leaf, and each inner node when its last child has
@@ -20,8 +21,16 @@
 struct reclaim_item {
 	STAILQ_ENTRY(reclaim_item) link;
 	struct tree tree;
-	uint64_t cursor;   /* vblk within the tree, a multiple of 256 */
-	uint64_t owner_id; /* volume whose counters hold it; gone: the pool's reclaim_blocks do */
+	uint64_t cursor; /* vblk within the tree, a multiple of 256 */
+	uint32_t bound;	 /* fixed when it was cut off */
+	/*
+	 * The node of the lineage it was cut off from, or what has taken its place since: its own
+	 * blocks count there, and in the references of everything that is built on it.  0: in the
+	 * pool's reclaim_blocks, of which it holds `left`.
+	 */
+	uint64_t owner_id;
+	uint64_t left;
+	uint64_t mapped, reserved; /* passed, but not yet counted off where there are children */
 };
 STAILQ_HEAD(reclaim_items, reclaim_item);
 
@@ -45,9 +54,17 @@ struct reclaim {
 struct err;
 
 void reclaim_init(struct thin_pool *pool);
+struct reclaim_tree {
+	struct fmt_entry root;
+	uint32_t height, bound;
+	struct volume *owner;
+	uint64_t left; /* without an owner: data blocks at most */
+};
+
 /* Hand over a tree.  There is room: see reclaim_room(). */
-void reclaim_add(struct thin_pool *pool, struct fmt_entry root, uint32_t height,
-		 struct volume *owner);
+void reclaim_add(struct thin_pool *pool, const struct reclaim_tree *tree);
+/* What counts for `from` counts for `to` from now on. */
+void reclaim_new_owner(struct thin_pool *pool, uint64_t from, uint64_t to);
 uint32_t reclaim_room(const struct thin_pool *pool);
 /* The last cut is durable. */
 void reclaim_checkpointed(struct thin_pool *pool);

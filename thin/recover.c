@@ -259,14 +259,14 @@ static int replay_block(struct recovery *rc, uint64_t seq, const struct fmt_log_
 	if (r)
 		return r;
 	slot = &leaf->page->entry[v.n % FMT_NODE_ENTRIES];
-	map_clear_entry(pool, vol, slot, seq);
+	map_clear_entry(pool, vol, v, slot, seq);
 	if (hole)
 		return 0;
 	if (space_is_allocated(&pool->space, ent_pblk(e)))
 		return -EUCLEAN;
 	space_publish(&pool->space, ent_pblk(e));
 	*slot = ent_put(e);
-	volume_count(pool, vol, 1, 0);
+	volume_count(pool, vol, 1, 1, 0);
 	return 0;
 }
 
@@ -274,7 +274,6 @@ static int replay_op(struct recovery *rc, uint64_t seq, const struct fmt_log_op 
 {
 	const uint8_t *payload = (const uint8_t *)(head + 1);
 	uint32_t here = le16_get(head->here), total = le16_get(head->total);
-	struct fmt_op op;
 
 	if (le16_get(head->fragment) == 0) {
 		rc->op_id = le64_get(head->op_id);
@@ -282,7 +281,7 @@ static int replay_op(struct recovery *rc, uint64_t seq, const struct fmt_log_op 
 		rc->op_next = 0;
 	}
 	if (le64_get(head->op_id) != rc->op_id || le16_get(head->fragment) != rc->op_next ||
-	    rc->op_have + here > total || total != sizeof(op))
+	    rc->op_have + here > total || total < sizeof(struct fmt_op) || total > sizeof(rc->op))
 		return -EUCLEAN;
 	memcpy(rc->op + rc->op_have, payload, here);
 	rc->op_have += here;
@@ -293,8 +292,7 @@ static int replay_op(struct recovery *rc, uint64_t seq, const struct fmt_log_op 
 		return -EUCLEAN;
 	if (le32_get(head->generation) > rc->pool->generation)
 		rc->pool->generation = le32_get(head->generation);
-	memcpy(&op, rc->op, sizeof(op));
-	return ops_apply(rc->pool, &op, seq);
+	return ops_apply(rc->pool, (const struct fmt_op *)rc->op, total, seq);
 }
 
 /* ---- data of records that may not have arrived ---- */
@@ -411,7 +409,6 @@ static int pass_2(struct recovery *rc)
 	if (rc->generation >= pool->generation)
 		pool->generation = rc->generation + 1;
 	pool->generation++;
-	pool->reclaim_blocks = pool->space.alloc_count - pool->data_blocks - pool->metadata_blocks;
 	return 0;
 }
 

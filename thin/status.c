@@ -44,11 +44,18 @@ static uint32_t entry_flags(struct ent e)
 
 /*
  * A block is the volume's own when its birth is behind the generation of the volume's parent; each
- * ancestor that is not older than the block is one layer more.  No volume has a parent yet.
+ * ancestor that is not older than the block is one layer more.  Provisioned zeroes belong to the
+ * volume: nothing is shared that has no block.
  */
-static uint32_t entry_depth(struct ent e)
+static uint32_t entry_depth(const struct volume *vol, struct ent e)
 {
-	return e.where & (FMT_ENT_MAPPED | FMT_ENT_RESERVED) ? 1 : 0;
+	uint32_t depth = e.where & (FMT_ENT_MAPPED | FMT_ENT_RESERVED) ? 1 : 0;
+
+	if (!(e.where & FMT_ENT_MAPPED))
+		return depth;
+	for (vol = vol->parent; vol && vol->generation >= e.birth; vol = vol->parent)
+		depth++;
+	return depth;
 }
 
 /* False: no room for another extent. */
@@ -70,13 +77,17 @@ static bool add_extent(struct thin_req *req, uint64_t len, uint32_t flags, uint3
 static bool describe_leaf(struct req_state *rs, const struct node *leaf)
 {
 	uint64_t end = (rs->pos / FMT_BLOCK | (FMT_NODE_ENTRIES - 1)) + 1;
+	uint32_t birth = 0, depth = 0;
 
 	for (; rs->pos / FMT_BLOCK < end && rs->pos / FMT_BLOCK < rs->last.n;
 	     rs->pos += FMT_BLOCK) {
 		unsigned i = (unsigned)(rs->pos / FMT_BLOCK % FMT_NODE_ENTRIES);
 		struct ent e = ent_get(&leaf->page->entry[i]);
 
-		if (!add_extent(rs->req, FMT_BLOCK, entry_flags(e), entry_depth(e)))
+		if (e.birth != birth || !depth || !(e.where & FMT_ENT_MAPPED))
+			depth = entry_depth(rs->req->vol->volume, e);
+		birth = e.where & FMT_ENT_MAPPED ? e.birth : 0;
+		if (!add_extent(rs->req, FMT_BLOCK, entry_flags(e), depth))
 			return false;
 	}
 	return true;

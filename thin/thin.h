@@ -125,7 +125,7 @@ struct thin_pool_stat {
 	uint64_t free_blocks;	  /* block_count - data - metadata - reclaim */
 	uint64_t generation;
 	uint64_t log_used_bytes;
-	uint64_t volume_count;
+	uint64_t volume_count, snapshot_count;
 	uint64_t node_cache_bytes, node_dirty_count;
 	uint64_t data_cache_bytes; /* its limit; 0: there is none */
 	uint64_t data_cached_bytes;
@@ -148,11 +148,26 @@ void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_sta
  */
 int thin_name_check(const char *name, struct err *err);
 
+enum thin_vol_state {
+	THIN_VOL_LIVE = 1,
+	THIN_VOL_SNAPSHOT = 2,
+	THIN_VOL_HIDDEN = 3, /* deleted; others are built on it, or it is being given back */
+};
+
 struct thin_vol_stat {
 	uint64_t id;
-	char name[THIN_NAME_MAX + 1];
+	char name[THIN_NAME_MAX + 1]; /* of a snapshot without its volume's */
+	enum thin_vol_state state;
+	uint64_t of;		    /* a snapshot's volume */
+	uint64_t parent;	    /* in the lineage: a snapshot's id; 0: none */
+	uint32_t child_count;	    /* built on it */
+	uint32_t generation;	    /* of a snapshot */
+	uint64_t own_blocks;	    /* written since its parent was taken */
+	uint64_t exclusive_blocks;  /* of a snapshot: what deleting it would free */
+	bool exclusive_exact;	    /* false: being counted */
+	uint64_t reclaiming_blocks; /* of a hidden one, still to be given back */
 	uint64_t size_bytes;
-	uint64_t mapped_blocks;	  /* blocks with data */
+	uint64_t mapped_blocks;	  /* blocks with data that it refers to */
 	uint64_t reserved_blocks; /* provisioned zeroes */
 	bool reserve_full;	  /* the pool keeps space for every block of it */
 	uint32_t open_count;
@@ -164,7 +179,13 @@ struct thin_vol_stat {
 int thin_vol_next(const struct thin_pool *pool, const char *after, struct thin_vol_stat *ret_stat);
 int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vol_stat *ret_stat);
 
-/* A handle for I/O; several may be open for one volume.  -ENOENT. */
+/* A volume's snapshots in order of their names; everything in order of ids, hidden ones too. */
+int thin_snapshot_next(const struct thin_pool *pool, uint64_t of, const char *after,
+		       struct thin_vol_stat *ret_stat);
+int thin_lineage_next(const struct thin_pool *pool, uint64_t after, struct thin_vol_stat *ret_stat);
+
+/* A handle for I/O; several may be open for one volume.  A snapshot's can only be read, and keeps
+ * it from being deleted.  -ENOENT. */
 int thin_vol_open(struct thin_pool *pool, const char *name, struct thin_vol **ret_vol)
 	__attribute__((warn_unused_result));
 /* No request of this handle may be in flight.  NULL is fine. */
@@ -181,14 +202,20 @@ enum thin_op {
 	THIN_TRIM,   /* whole blocks inside the range become holes; the rest is left alone */
 	THIN_FLUSH,  /* every request answered before its submission becomes durable */
 	THIN_STATUS, /* fills `extents` for whole blocks covering the range */
+	THIN_DIFF,   /* the same: what differs from `base`, any volume or snapshot of the pool */
 	THIN_CACHE,  /* load the map of the range */
 	/* Control; durable when answered. */
 	THIN_VOL_CREATE, /* `name`, `size_bytes`, `time_s`: -EEXIST -ENOSPC -EINVAL */
 	THIN_VOL_RESIZE, /* `name`, `size_bytes`, `shrink`: -ENOENT -EBUSY (see `shrink`) */
 	THIN_VOL_RENAME, /* `name` -> `new_name`: -ENOENT -EEXIST */
-	THIN_VOL_DELETE, /* `name`: -ENOENT, -EBUSY while open */
+	/* `name`: -ENOENT, -EBUSY while open; -ENOTEMPTY: it has snapshots and not `snapshots` */
+	THIN_VOL_DELETE,
 	THIN_POOL_GROW,	 /* `size_bytes`; the device must already have that size */
 	THIN_CHECKPOINT, /* take one now and wait for it */
+	/* Snapshots; a snapshot is called "VOLUME@SNAPSHOT" wherever a name is asked for. */
+	THIN_SNAPSHOT, /* `names`, `time_s`: all at the same moment, or none: -ENOENT -EEXIST */
+	THIN_CLONE,    /* `name` of a snapshot -> volume `new_name`, `time_s`, `reserve_full` */
+	THIN_ROLLBACK, /* `name` of a snapshot: its volume becomes that again; -EBUSY while open */
 };
 
 #define THIN_FUA (1u << 0) /* any op: durable when answered */
@@ -198,8 +225,9 @@ enum thin_op {
 
 #define THIN_LEND (1u << 3) /* THIN_READ: the answer may lie in the engine's memory, see `iov` */
 
-#define THIN_EXTENT_HOLE (1u << 0) /* not provisioned: writing allocates */
-#define THIN_EXTENT_ZERO (1u << 1) /* reads as zeroes */
+#define THIN_EXTENT_HOLE    (1u << 0) /* not provisioned: writing allocates */
+#define THIN_EXTENT_ZERO    (1u << 1) /* reads as zeroes */
+#define THIN_EXTENT_CHANGED (1u << 2) /* THIN_DIFF */
 
 struct thin_extent {
 	uint64_t len_bytes;
@@ -234,11 +262,15 @@ struct thin_req {
 	 * the bits of blocks that have no data and leaves their part of `buf` alone.
 	 */
 	uint64_t *holes;
-	struct thin_extent *extents; /* THIN_STATUS */
+	struct thin_vol *base;	     /* THIN_DIFF */
+	struct thin_extent *extents; /* THIN_STATUS, THIN_DIFF */
 	uint32_t extent_max;	     /* capacity, at least 1 */
 	uint32_t extent_count;	     /* result; fewer bytes than `len` may be described */
 	const char *name, *new_name; /* control */
+	const char *const *names;    /* THIN_SNAPSHOT */
+	uint32_t name_count;
 	uint64_t size_bytes, time_s;
+	bool snapshots;	   /* THIN_VOL_DELETE: those too */
 	bool shrink;	   /* THIN_VOL_RESIZE may cut data off (also while open) */
 	bool reserve_full; /* THIN_VOL_CREATE: writing to it never meets -ENOSPC */
 	void (*done)(struct thin_req *req, int res);

@@ -58,7 +58,7 @@ static int unmap_range(struct req_state *rs, struct vblk from, struct vblk to)
 	if (found <= 0)
 		return found;
 	r = admit_op(rs, MAP_UNMAP_NODES, 0, 2 * FMT_NODE_ENTRIES, false);
-	return r ? r : ops_do(pool, &op);
+	return r ? r : ops_do(pool, &op, sizeof(op));
 }
 
 static int provision_leaf(struct req_state *rs, struct vblk from, struct vblk to)
@@ -78,7 +78,7 @@ static int provision_leaf(struct req_state *rs, struct vblk from, struct vblk to
 			 le64_get(leaf->page->entry[v % FMT_NODE_ENTRIES].where) == 0;
 	r = admit_op(rs, 2 * FMT_HEIGHT_MAX, fresh, FMT_NODE_ENTRIES,
 		     fresh > 0 && !rs->req->vol->volume->reserve_full);
-	return r ? r : ops_do(pool, &op);
+	return r ? r : ops_do(pool, &op, sizeof(op));
 }
 
 /* The whole blocks from rs->pos on; advances rs->pos. */

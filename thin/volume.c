@@ -78,35 +78,52 @@ static void fill_stat(const struct volume *v, struct thin_vol_stat *ret_stat)
 	memcpy(ret_stat->name, v->name, sizeof(v->name));
 	ret_stat->size_bytes = v->size_bytes;
 	ret_stat->mapped_blocks = v->mapped_blocks;
+	ret_stat->own_blocks = v->own_blocks;
 	ret_stat->reserved_blocks = v->reserved_blocks;
 	ret_stat->reserve_full = v->reserve_full;
 	ret_stat->open_count = v->open_count;
 	ret_stat->created_s = v->created_s;
+	ret_stat->state = (enum thin_vol_state)v->state;
+	ret_stat->of = v->of;
+	ret_stat->parent = v->parent ? v->parent->id : 0;
+	ret_stat->child_count = v->child_count;
+	ret_stat->generation = v->generation;
+	ret_stat->exclusive_exact = lineage_exclusive(v, &ret_stat->exclusive_blocks);
+	ret_stat->reclaiming_blocks = v->reclaiming_blocks;
+}
+
+static int stat_of(const struct volume *v, struct thin_vol_stat *ret_stat)
+{
+	if (!v)
+		return -ENOENT;
+	fill_stat(v, ret_stat);
+	return 0;
 }
 
 int thin_vol_next(const struct thin_pool *pool, const char *after, struct thin_vol_stat *ret_stat)
 {
-	const struct volume *v = volume_after(&pool->catalog, after && *after ? after : NULL);
+	return stat_of(volume_after(&pool->catalog, 0, after), ret_stat);
+}
 
-	if (!v)
-		return -ENOENT;
-	fill_stat(v, ret_stat);
-	return 0;
+int thin_snapshot_next(const struct thin_pool *pool, uint64_t of, const char *after,
+		       struct thin_vol_stat *ret_stat)
+{
+	return of ? stat_of(volume_after(&pool->catalog, of, after), ret_stat) : -ENOENT;
+}
+
+int thin_lineage_next(const struct thin_pool *pool, uint64_t after, struct thin_vol_stat *ret_stat)
+{
+	return stat_of(volume_after_id(&pool->catalog, after), ret_stat);
 }
 
 int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vol_stat *ret_stat)
 {
-	const struct volume *v = volume_by_name((struct catalog *)&pool->catalog, name);
-
-	if (!v)
-		return -ENOENT;
-	fill_stat(v, ret_stat);
-	return 0;
+	return stat_of(volume_by_path((struct catalog *)&pool->catalog, name), ret_stat);
 }
 
 int thin_vol_open(struct thin_pool *pool, const char *name, struct thin_vol **ret_vol)
 {
-	struct volume *v = volume_by_name(&pool->catalog, name);
+	struct volume *v = volume_by_path(&pool->catalog, name);
 	struct thin_vol *handle;
 
 	if (!v)

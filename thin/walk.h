@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Walking everything a pool refers to: catalog nodes and records, the trees of volumes, the trees
- * under reclaim from their cursors on.  Blocking, by way of the node cache; for opening and
- * verification, while nothing else runs.
+ * Walking everything a pool refers to, each block once: catalog nodes and records, of each node of
+ * the lineage what is its own, the trees under reclaim from their cursors on.  Blocking, by way of
+ * the node cache; for opening and verification, while nothing else runs.
  */
 #ifndef THIN_WALK_H
 #define THIN_WALK_H

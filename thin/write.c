@@ -409,14 +409,14 @@ static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, str
 
 	if (e.where & FMT_ENT_MAPPED && bb->rs->req->len <= CACHED_WRITE_MAX)
 		cached = cache_written(pool, ent_get(slot), e);
-	map_clear_entry(pool, vol, slot, seq);
+	map_clear_entry(pool, vol, (struct vblk){ bb->vblk }, slot, seq);
 	if (!(e.where & FMT_ENT_MAPPED))
 		return;
 	space_publish(&pool->space, bb->at);
 	*slot = ent_put(e);
 	if (cached)
 		memcpy(cached, bb->data, FMT_BLOCK);
-	volume_count(pool, vol, 1, 0);
+	volume_count(pool, vol, 1, 1, 0);
 	pool->journal.bytes_unflushed += FMT_BLOCK;
 }
 

@@ -35,10 +35,12 @@ static void damage_read_vol(struct damage_case *d, int v)
 	static _Alignas(4096) uint8_t buf[BLK];
 	const struct oracle_vol *o = &d->w->oracle.vols[v];
 	struct thin_vol *vol = NULL;
+	char path[2 * ORACLE_NAME];
 
-	if (thin_vol_open(d->pool, o->name, &vol))
+	oracle_path(&d->w->oracle, v, false, path);
+	if (thin_vol_open(d->pool, path, &vol))
 		world_fail(d->w, "block %llu damaged: volume %s is lost",
-			   (unsigned long long)d->block, o->name);
+			   (unsigned long long)d->block, path);
 	for (unsigned i = 0; i < ORACLE_CELLS && oracle_cell_block(i) < o->blocks; i++) {
 		const struct cell *c = &o->cells[i];
 		struct thin_req req = { .op = THIN_READ,

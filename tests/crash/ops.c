@@ -24,7 +24,8 @@ static int pick_vol(struct world *w)
 	int found[ORACLE_VOLS], n = 0;
 
 	for (int v = 0; v < ORACLE_VOLS; v++)
-		if (w->oracle.vols[v].state == VOL_LIVE && !w->vol_ctl[v])
+		if (w->oracle.vols[v].state == VOL_LIVE && !w->vol_ctl[v] &&
+		    w->oracle.vols[v].of < 0)
 			found[n++] = v;
 	if (!n)
 		return -1;
@@ -37,7 +38,7 @@ static int pick_data_vol(struct world *w, uint64_t *ret_blocks)
 	int found[ORACLE_VOLS], n = 0, v;
 
 	for (v = 0; v < ORACLE_VOLS; v++)
-		if (w->handles[v])
+		if (w->handles[v] && w->oracle.vols[v].of < 0)
 			found[n++] = v;
 	if (!n)
 		return -1;
@@ -318,14 +319,30 @@ static bool start_zero_no_hole(struct world *w, struct client *c)
 	return true;
 }
 
+/* One that can be read up to `end`, else `vol`. */
+static int pick_snapshot(struct world *w, int vol, uint64_t end)
+{
+	for (int tries = 0; tries < 4; tries++) {
+		int v = (int)rng_below(&w->rng, ORACLE_VOLS);
+
+		if (w->handles[v] && w->oracle.vols[v].of >= 0 &&
+		    w->oracle.vols[v].blocks * BLK >= end)
+			return v;
+	}
+	return vol;
+}
+
 static bool start_read(struct world *w, struct client *c)
 {
 	uint64_t first;
 	unsigned count;
 	int vol;
 
-	if (!pick_blocks(w, &vol, &first, &count) ||
-	    !start_data(w, c, THIN_READ, vol, first * BLK, (uint64_t)count * BLK, false))
+	if (!pick_blocks(w, &vol, &first, &count))
+		return false;
+	if (rng_percent(&w->rng, 40))
+		vol = pick_snapshot(w, vol, (first + count) * BLK);
+	if (!start_data(w, c, THIN_READ, vol, first * BLK, (uint64_t)count * BLK, false))
 		return false;
 	c->req.buf = c->buf;
 	return true;
@@ -471,14 +488,22 @@ static uint64_t pick_size(struct world *w)
 	return sizes[rng_below(&w->rng, sizeof(sizes) / sizeof(sizes[0]))];
 }
 
+/* A place and a name for one more; not too many. */
+static bool new_volume(struct world *w, struct client *c)
+{
+	unsigned volumes = 0;
+
+	for (int v = 0; v < ORACLE_VOLS; v++)
+		volumes += w->oracle.vols[v].state != VOL_NONE && w->oracle.vols[v].of < 0;
+	c->vol = oracle_free_place(&w->oracle);
+	return volumes < 5 && c->vol >= 0 && pick_name(w, c->name);
+}
+
 static bool start_create(struct world *w, struct client *c)
 {
 	uint64_t blocks = pick_size(w);
 
-	for (c->vol = 0; w->oracle.vols[c->vol].state != VOL_NONE;)
-		if (++c->vol == 5)
-			return false;
-	if (!pick_name(w, c->name))
+	if (!new_volume(w, c))
 		return false;
 	c->req.op = THIN_VOL_CREATE;
 	c->req.name = c->name;
@@ -493,50 +518,213 @@ static bool start_create(struct world *w, struct client *c)
 	return true;
 }
 
-static void open_handle(struct world *w, int vol)
-{
-	int r = thin_vol_open(w->pool, w->oracle.vols[vol].name, &w->handles[vol]);
-
-	if (r)
-		world_fail(w, "open %s: %s", w->oracle.vols[vol].name, strerror(-r));
-}
-
 static void finish_create(struct world *w, struct client *c, int res)
 {
 	w->vol_ctl[c->vol] = false;
 	if (res == 0) {
 		w->oracle.vols[c->vol].state = VOL_LIVE;
-		open_handle(w, c->vol);
+		world_open_handle(w, c->vol);
 	} else if (!w->may_fail) {
 		oracle_vol_gone(&w->oracle, c->vol);
 	}
+}
+
+/* It and its snapshots are closed, or nothing is done. */
+static bool close_for_delete(struct world *w, int vol, bool *ret_snapshots)
+{
+	const struct oracle *o = &w->oracle;
+
+	*ret_snapshots = false;
+	for (int v = 0; v < ORACLE_VOLS; v++) {
+		if (o->vols[v].state == VOL_NONE || (v != vol && o->vols[v].of != vol))
+			continue;
+		if (w->data_ops[v] || w->vol_ctl[v] || o->vols[v].state != VOL_LIVE)
+			return false;
+		*ret_snapshots |= v != vol;
+	}
+	for (int v = 0; v < ORACLE_VOLS; v++)
+		if (o->vols[v].state == VOL_LIVE && (v == vol || o->vols[v].of == vol)) {
+			thin_vol_close(w->handles[v]);
+			w->handles[v] = NULL;
+			w->vol_ctl[v] = true;
+			w->oracle.vols[v].state = VOL_DELETING;
+		}
+	return true;
+}
+
+static bool start_delete_of(struct world *w, struct client *c)
+{
+	bool snapshots;
+
+	if (!close_for_delete(w, c->vol, &snapshots))
+		return false;
+	oracle_path(&w->oracle, c->vol, false, c->name);
+	c->req.op = THIN_VOL_DELETE;
+	c->req.name = c->name;
+	c->req.snapshots = snapshots;
+	world_note(w, "delete %s%s", c->name, snapshots ? " and its snapshots" : "");
+	return true;
 }
 
 static bool start_delete(struct world *w, struct client *c)
 {
 	c->vol = pick_vol(w);
-	if (c->vol < 0 || w->data_ops[c->vol])
-		return false;
-	thin_vol_close(w->handles[c->vol]);
-	w->handles[c->vol] = NULL;
-	w->vol_ctl[c->vol] = true;
-	w->oracle.vols[c->vol].state = VOL_DELETING;
-	snprintf(c->name, sizeof(c->name), "%s", w->oracle.vols[c->vol].name);
-	c->req.op = THIN_VOL_DELETE;
-	c->req.name = c->name;
-	world_note(w, "delete %s", c->name);
-	return true;
+	return c->vol >= 0 && start_delete_of(w, c);
 }
 
 static void finish_delete(struct world *w, struct client *c, int res)
 {
-	w->vol_ctl[c->vol] = false;
-	if (res == 0) {
-		oracle_vol_gone(&w->oracle, c->vol);
-	} else if (!w->may_fail) {
-		w->oracle.vols[c->vol].state = VOL_LIVE;
-		open_handle(w, c->vol);
+	for (int v = 0; v < ORACLE_VOLS; v++) {
+		struct oracle_vol *o = &w->oracle.vols[v];
+
+		if (o->state != VOL_DELETING || (v != c->vol && o->of != c->vol))
+			continue;
+		if (res == 0) {
+			w->vol_ctl[v] = false;
+			oracle_vol_gone(&w->oracle, v);
+		} else if (!w->may_fail) {
+			w->vol_ctl[v] = false;
+			o->state = VOL_LIVE;
+			world_open_handle(w, v);
+		}
 	}
+}
+
+/* ---- snapshots ---- */
+
+static bool snapshot_add(struct world *w, struct client *c, uint32_t *count)
+{
+	static const char *const names[] = { "s", "t-1", "u.x", "v" };
+	int vol = pick_vol(w), snap = oracle_free_place(&w->oracle);
+	const char *name = names[rng_below(&w->rng, 4)];
+
+	if (vol < 0 || snap < 0)
+		return false;
+	for (int v = 0; v < ORACLE_VOLS; v++)
+		if (w->oracle.vols[v].state != VOL_NONE && w->oracle.vols[v].of == vol &&
+		    !strcmp(w->oracle.vols[v].name, name))
+			return false;
+	w->vol_ctl[vol] = w->vol_ctl[snap] = true;
+	oracle_begin_snapshot(&w->oracle, snap, vol, name, c->op);
+	oracle_path(&w->oracle, snap, false, c->path[*count]);
+	c->paths[*count] = c->path[*count];
+	c->snap[(*count)++] = snap;
+	return true;
+}
+
+static bool start_snapshots(struct world *w, struct client *c, uint32_t want)
+{
+	c->req.op = THIN_SNAPSHOT;
+	c->req.names = c->paths;
+	c->req.time_s = 1;
+	c->seq = w->oracle.seq;
+	while (want--)
+		snapshot_add(w, c, &c->req.name_count);
+	for (uint32_t i = 0; i < c->req.name_count; i++)
+		world_note(w, "snapshot %s (%u of %u)", c->path[i], i + 1, c->req.name_count);
+	return c->req.name_count > 0;
+}
+
+static bool start_snapshot(struct world *w, struct client *c)
+{
+	return start_snapshots(w, c, 1);
+}
+
+static bool start_group(struct world *w, struct client *c)
+{
+	return start_snapshots(w, c, WORLD_GROUP);
+}
+
+static void finish_snapshots(struct world *w, struct client *c, int res)
+{
+	for (uint32_t i = 0; i < c->req.name_count; i++) {
+		int snap = c->snap[i];
+
+		if (res && w->may_fail)
+			continue;
+		w->vol_ctl[snap] = w->vol_ctl[w->oracle.vols[snap].of] = false;
+		if (res) {
+			oracle_vol_gone(&w->oracle, snap);
+			continue;
+		}
+		oracle_end_snapshot(&w->oracle, snap, c->seq);
+		world_open_handle(w, snap);
+	}
+}
+
+static int pick_idle_snapshot(struct world *w)
+{
+	int found[ORACLE_VOLS], n = 0;
+
+	for (int v = 0; v < ORACLE_VOLS; v++)
+		if (w->oracle.vols[v].state == VOL_LIVE && w->oracle.vols[v].of >= 0 &&
+		    !w->vol_ctl[v] && !w->vol_ctl[w->oracle.vols[v].of])
+			found[n++] = v;
+	return n ? found[rng_below(&w->rng, (uint64_t)n)] : -1;
+}
+
+static bool start_snapshot_delete(struct world *w, struct client *c)
+{
+	c->vol = pick_idle_snapshot(w);
+	return c->vol >= 0 && start_delete_of(w, c);
+}
+
+static bool start_clone(struct world *w, struct client *c)
+{
+	int snap = pick_idle_snapshot(w);
+
+	if (snap < 0 || !new_volume(w, c))
+		return false;
+	w->vol_ctl[c->vol] = w->vol_ctl[snap] = true;
+	c->snap[0] = snap;
+	memcpy(c->new_name, c->name, sizeof(c->new_name));
+	oracle_path(&w->oracle, snap, false, c->path[0]);
+	oracle_begin_clone(&w->oracle, c->vol, snap, c->new_name);
+	c->req.op = THIN_CLONE;
+	c->req.name = c->path[0];
+	c->req.new_name = c->new_name;
+	c->req.time_s = 1;
+	c->req.reserve_full = w->oracle.vols[snap].blocks <= 12 && rng_percent(&w->rng, 30);
+	w->oracle.vols[c->vol].promised = c->req.reserve_full;
+	world_note(w, "clone %s as %s", c->path[0], c->new_name);
+	return true;
+}
+
+static void finish_clone(struct world *w, struct client *c, int res)
+{
+	w->vol_ctl[c->snap[0]] = false;
+	finish_create(w, c, res);
+}
+
+static bool start_rollback(struct world *w, struct client *c)
+{
+	int snap = pick_idle_snapshot(w), vol = snap < 0 ? -1 : w->oracle.vols[snap].of;
+
+	if (vol < 0 || w->vol_ctl[vol] || w->data_ops[vol] ||
+	    (w->oracle.vols[vol].promised && w->oracle.vols[snap].blocks > 12))
+		return false;
+	thin_vol_close(w->handles[vol]);
+	w->handles[vol] = NULL;
+	w->vol_ctl[vol] = w->vol_ctl[snap] = true;
+	w->oracle.vols[vol].rolling = snap;
+	c->vol = vol;
+	c->snap[0] = snap;
+	oracle_path(&w->oracle, snap, false, c->path[0]);
+	c->req.op = THIN_ROLLBACK;
+	c->req.name = c->path[0];
+	world_note(w, "roll back to %s", c->path[0]);
+	return true;
+}
+
+static void finish_rollback(struct world *w, struct client *c, int res)
+{
+	if (res && w->may_fail)
+		return;
+	w->vol_ctl[c->vol] = w->vol_ctl[c->snap[0]] = false;
+	if (res == 0)
+		oracle_rolled_back(&w->oracle, c->vol);
+	w->oracle.vols[c->vol].rolling = -1;
+	world_open_handle(w, c->vol);
 }
 
 static bool start_rename(struct world *w, struct client *c)
@@ -546,6 +734,10 @@ static bool start_rename(struct world *w, struct client *c)
 	c->vol = pick_vol(w);
 	if (c->vol < 0 || !pick_name(w, c->new_name))
 		return false;
+	for (int v = 0; v < ORACLE_VOLS; v++) /* those are called by the old name */
+		if (w->oracle.vols[v].state != VOL_NONE && w->oracle.vols[v].of == c->vol &&
+		    w->vol_ctl[v])
+			return false;
 	o = &w->oracle.vols[c->vol];
 	snprintf(c->name, sizeof(c->name), "%s", o->name);
 	snprintf(o->new_name, sizeof(o->new_name), "%s", c->new_name);
@@ -658,6 +850,11 @@ const struct op_type op_types[] = {
 	{ "shrink", 2, true, true, true, start_shrink, finish_resize },
 	{ "rename", 2, true, true, true, start_rename, finish_rename },
 	{ "delete", 3, true, false, true, start_delete, finish_delete },
+	{ "snapshot", 5, true, true, true, start_snapshot, finish_snapshots },
+	{ "group", 2, true, true, true, start_group, finish_snapshots },
+	{ "clone", 3, true, true, true, start_clone, finish_clone },
+	{ "rollback", 3, true, true, true, start_rollback, finish_rollback },
+	{ "snap-delete", 5, true, false, true, start_snapshot_delete, finish_delete },
 	{ "pool-grow", 1, true, false, true, start_pool_grow, finish_pool_grow },
 	{ "fill", 0, false, true, false, start_fill, finish_change },
 	{ "read", 14, false, false, false, start_read, finish_read },

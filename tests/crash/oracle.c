@@ -170,6 +170,7 @@ void oracle_vol_begin_create(struct oracle *o, int vol, const char *name, uint64
 	v->state = VOL_CREATING;
 	v->blocks = blocks;
 	v->renaming = v->resizing = v->promised = false;
+	v->of = v->rolling = -1;
 	snprintf(v->name, sizeof(v->name), "%s", name);
 	for (unsigned i = 0; i < ORACLE_CELLS; i++)
 		cell_reset(&v->cells[i], NULL);
@@ -178,6 +179,77 @@ void oracle_vol_begin_create(struct oracle *o, int vol, const char *name, uint64
 void oracle_vol_gone(struct oracle *o, int vol)
 {
 	o->vols[vol].state = VOL_NONE;
+}
+
+/* ---- snapshots ---- */
+
+int oracle_free_place(const struct oracle *o)
+{
+	for (int v = 0; v < ORACLE_VOLS; v++)
+		if (o->vols[v].state == VOL_NONE)
+			return v;
+	return -1;
+}
+
+void oracle_path(const struct oracle *o, int vol, bool after, char path[2 * ORACLE_NAME])
+{
+	const struct oracle_vol *v = &o->vols[vol], *of = v->of < 0 ? v : &o->vols[v->of];
+	const char *name = after && of->renaming ? of->new_name : of->name;
+
+	if (v->of < 0)
+		snprintf(path, 2 * ORACLE_NAME, "%s", name);
+	else
+		snprintf(path, 2 * ORACLE_NAME, "%s@%s", name, v->name);
+}
+
+static void cells_copy(struct oracle_vol *to, const struct oracle_vol *from)
+{
+	for (unsigned i = 0; i < ORACLE_CELLS; i++) {
+		const struct cell *c = &from->cells[i];
+
+		cell_clear(&to->cells[i]);
+		for (unsigned k = 0; k < c->count; k++) {
+			struct ver v = c->vers[k];
+
+			sim_page_get(v.page);
+			cell_append(&to->cells[i], v);
+		}
+	}
+}
+
+void oracle_begin_snapshot(struct oracle *o, int snap, int vol, const char *name, unsigned group)
+{
+	oracle_vol_begin_create(o, snap, name, o->vols[vol].blocks);
+	o->vols[snap].of = vol;
+	o->vols[snap].group = group;
+	cells_copy(&o->vols[snap], &o->vols[vol]);
+}
+
+void oracle_end_snapshot(struct oracle *o, int snap, uint64_t seq)
+{
+	struct oracle_vol *s = &o->vols[snap];
+
+	s->state = VOL_LIVE;
+	for (unsigned i = 0; i < ORACLE_CELLS; i++) {
+		cell_flushed(&s->cells[i], seq);
+		for (unsigned k = 0; k < s->cells[i].count; k++)
+			s->cells[i].vers[k].state = k ? VER_FAILED : VER_DONE;
+	}
+}
+
+void oracle_begin_clone(struct oracle *o, int vol, int snap, const char *name)
+{
+	oracle_vol_begin_create(o, vol, name, o->vols[snap].blocks);
+	cells_copy(&o->vols[vol], &o->vols[snap]);
+}
+
+void oracle_rolled_back(struct oracle *o, int vol)
+{
+	struct oracle_vol *v = &o->vols[vol];
+
+	cells_copy(v, &o->vols[v->rolling]);
+	v->blocks = o->vols[v->rolling].blocks;
+	v->rolling = -1;
 }
 
 void oracle_vol_resized(struct oracle *o, int vol, bool ok)
@@ -217,6 +289,16 @@ static struct sim_page *compose(const struct cell *c, uint64_t from, uint64_t to
 	return sim_page_new(block);
 }
 
+static void append_busy(struct oracle *o, int vol, unsigned cell, struct ver v)
+{
+	cell_append(&o->vols[vol].cells[cell], v);
+	for (int i = 0; i < ORACLE_VOLS; i++)
+		if (o->vols[i].state == VOL_CREATING && o->vols[i].of == vol) {
+			sim_page_get(v.page);
+			cell_append(&o->vols[i].cells[cell], v);
+		}
+}
+
 void oracle_begin(struct oracle *o, int vol, uint32_t op, enum oracle_change how, uint64_t offset,
 		  uint64_t len, const uint8_t *data)
 {
@@ -229,8 +311,8 @@ void oracle_begin(struct oracle *o, int vol, uint32_t op, enum oracle_change how
 
 		if (from >= to || (how == CHANGE_TRIM && to - from < BLK))
 			continue;
-		cell_append(
-			&v->cells[i],
+		append_busy(
+			o, vol, i,
 			(struct ver){ .page = compose(&v->cells[i], from - start, to - start,
 						      how == CHANGE_WRITE ? data + (from - offset)
 									  : NULL),
@@ -271,7 +353,7 @@ void oracle_flushed(struct oracle *o, uint64_t seq)
 static const struct dump_vol *dump_find(const struct dump *d, const char *name)
 {
 	for (unsigned i = 0; i < d->count; i++)
-		if (!strcmp(d->vols[i].name, name))
+		if (!strcmp(d->vols[i].path, name))
 			return &d->vols[i];
 	return NULL;
 }
@@ -324,9 +406,42 @@ static bool vol_check(const struct oracle_vol *v, const struct dump_vol *d, enum
 	return true;
 }
 
+/* A volume as it is, or as a rollback would make it. */
+static bool vol_check_both(const struct oracle *o, const struct oracle_vol *v,
+			   const struct dump_vol *d, enum oracle_rule rule, char *text,
+			   unsigned len)
+{
+	struct oracle_vol rolled;
+
+	if (vol_check(v, d, rule, text, len))
+		return true;
+	if (v->rolling < 0)
+		return false;
+	rolled = o->vols[v->rolling];
+	rolled.promised = v->promised;
+	rolled.resizing = false;
+	return vol_check(&rolled, d, rule, text, len);
+}
+
+/* Snapshots that are taken at once are all there or none. */
+static bool group_check(const struct oracle *o, const bool there[ORACLE_VOLS], char *text,
+			unsigned len)
+{
+	for (int i = 0; i < ORACLE_VOLS; i++)
+		for (int k = 0; k < i; k++)
+			if (o->vols[i].state == VOL_CREATING && o->vols[i].of >= 0 &&
+			    o->vols[k].state == VOL_CREATING && o->vols[k].of >= 0 &&
+			    o->vols[i].group == o->vols[k].group && there[i] != there[k]) {
+				snprintf(text, len, "a group of snapshots is there in part");
+				return false;
+			}
+	return true;
+}
+
 bool oracle_check(const struct oracle *o, const struct dump *d, enum oracle_rule rule, char *text,
 		  unsigned len)
 {
+	bool there[ORACLE_VOLS] = { false };
 	unsigned found = 0;
 
 	if (d->pool_blocks != o->pool_blocks &&
@@ -338,26 +453,29 @@ bool oracle_check(const struct oracle *o, const struct dump *d, enum oracle_rule
 	for (int i = 0; i < ORACLE_VOLS; i++) {
 		const struct oracle_vol *v = &o->vols[i];
 		const struct dump_vol *dv, *other;
+		char path[2 * ORACLE_NAME], after[2 * ORACLE_NAME];
 
 		if (v->state == VOL_NONE)
 			continue;
-		dv = dump_find(d, v->name);
-		other = v->renaming ? dump_find(d, v->new_name) : NULL;
+		oracle_path(o, i, false, path);
+		oracle_path(o, i, true, after);
+		dv = dump_find(d, path);
+		other = strcmp(path, after) ? dump_find(d, after) : NULL;
 		if (dv && other) {
-			snprintf(text, len, "volume %s is there twice, also as %s", v->name,
-				 v->new_name);
+			snprintf(text, len, "volume %s is there twice, also as %s", path, after);
 			return false;
 		}
 		if (!dv)
 			dv = other;
 		if (!dv && v->state == VOL_LIVE) {
-			snprintf(text, len, "volume %s is lost", v->name);
+			snprintf(text, len, "volume %s is lost", path);
 			return false;
 		}
 		if (!dv)
 			continue;
 		found++;
-		if (!vol_check(v, dv, rule, text, len))
+		there[i] = true;
+		if (!vol_check_both(o, v, dv, rule, text, len))
 			return false;
 	}
 	if (found != d->count) {
@@ -365,7 +483,7 @@ bool oracle_check(const struct oracle *o, const struct dump *d, enum oracle_rule
 			 found);
 		return false;
 	}
-	return true;
+	return group_check(o, there, text, len);
 }
 
 bool oracle_check_cell(struct oracle *o, int vol, unsigned cell, const void *data, char *text,
@@ -405,6 +523,7 @@ void oracle_adopt(struct oracle *o, const struct dump *d,
 
 		oracle_vol_begin_create(o, (int)i, d->vols[i].name, d->vols[i].blocks);
 		v->state = VOL_LIVE;
+		v->of = d->vols[i].of;
 		v->promised = d->vols[i].promised;
 		for (unsigned c = 0; c < ORACLE_CELLS; c++)
 			if (oracle_cell_block(c) < v->blocks)

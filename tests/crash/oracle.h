@@ -13,6 +13,10 @@
  *
  * Volumes: existence, name and size are exact once an operation has been answered, either value
  * while it is under way.
+ *
+ * A snapshot is a volume that nobody writes.  While it is being taken its cells follow those of its
+ * volume; when that is answered, each has what was answered before it was asked for, or what was
+ * under way then: one of them, always the same (a live read settles which), whatever happens later.
  */
 #ifndef TESTS_CRASH_ORACLE_H
 #define TESTS_CRASH_ORACLE_H
@@ -22,7 +26,7 @@
 
 #include "tests/lib/sim_image.h"
 
-#define ORACLE_VOLS  8
+#define ORACLE_VOLS  12 /* volumes and snapshots */
 #define ORACLE_CELLS 48
 #define ORACLE_NAME  16
 
@@ -50,7 +54,10 @@ struct oracle_vol {
 	char name[ORACLE_NAME], new_name[ORACLE_NAME]; /* new: rename under way */
 	uint64_t blocks, new_blocks;		       /* new: resize under way */
 	bool renaming, resizing;
-	bool promised; /* made with reserve_full: its writes never meet ENOSPC */
+	int of;		/* a snapshot's volume; else -1 */
+	unsigned group; /* of snapshots that are being taken at once */
+	int rolling;	/* a rollback to this snapshot is under way; else -1 */
+	bool promised;	/* made with reserve_full: its writes never meet ENOSPC */
 	struct cell cells[ORACLE_CELLS];
 };
 
@@ -66,6 +73,15 @@ void oracle_free(struct oracle *o);
 
 void oracle_vol_begin_create(struct oracle *o, int vol, const char *name, uint64_t blocks);
 void oracle_vol_gone(struct oracle *o, int vol);
+/* Where there is none: as a free place. */
+int oracle_free_place(const struct oracle *o);
+/* "volume" or "volume@snapshot"; `after`: behind the rename that is under way. */
+void oracle_path(const struct oracle *o, int vol, bool after, char path[2 * ORACLE_NAME]);
+void oracle_begin_snapshot(struct oracle *o, int snap, int vol, const char *name, unsigned group);
+/* It was asked for when o->seq was `seq`. */
+void oracle_end_snapshot(struct oracle *o, int snap, uint64_t seq);
+void oracle_begin_clone(struct oracle *o, int vol, int snap, const char *name);
+void oracle_rolled_back(struct oracle *o, int vol);
 void oracle_vol_resized(struct oracle *o, int vol, bool ok);
 void oracle_vol_renamed(struct oracle *o, int vol, bool ok);
 
@@ -85,7 +101,8 @@ bool oracle_cell_busy(const struct cell *c);
 /* What recovery found.  `mapped` is DUMP_UNSETTLED while reclaim may still be at work. */
 #define DUMP_UNSETTLED UINT64_MAX
 struct dump_vol {
-	char name[ORACLE_NAME];
+	char name[ORACLE_NAME], path[2 * ORACLE_NAME];
+	int of; /* place of a snapshot's volume; else -1 */
 	uint64_t blocks, mapped, promised;
 	uint64_t hash[ORACLE_CELLS]; /* 0: zeroes; cells beyond the size: 0 */
 };

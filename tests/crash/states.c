@@ -197,7 +197,7 @@ static void trial_run(struct trial *t, struct dump *ret_dump)
 		trial_fail(t, "recovered pool never becomes idle", NULL);
 	if (world_dump(pool, t->sim, ret_dump, NULL, text, sizeof(text)))
 		trial_fail(t, "recovered pool", text);
-	if (!world_account(pool, ret_dump, text, sizeof(text)))
+	if (!world_account(pool, t->sim, ret_dump, text, sizeof(text)))
 		trial_fail(t, "recovered pool", text);
 	thin_pool_abandon(pool);
 	if (!world_verify(dev_sim_view(t->sim), dev->size_bytes, false, text, sizeof(text)))

@@ -247,15 +247,16 @@ static void world_must(struct world *w, const char *name)
 
 static void world_setup(struct world *w)
 {
-	static const char *const ops[] = { "write",	   "write", "partial", "write",
-					   "zero-no-hole", "trim",  "flush",   "write" };
+	static const char *const ops[] = { "write", "write",	"partial",  "write",
+					   "trim",  "snapshot", "flush",    "zero-no-hole",
+					   "write", "snapshot", "snapshot", "clone" };
 	static const char *const ends[] = { "checkpoint", "flush", "write" };
 	unsigned n = 4 + (unsigned)rng_below(&w->rng, 10);
 
 	world_must(w, "create");
 	world_must(w, "create");
 	for (unsigned i = 0; i < n; i++)
-		world_must(w, ops[rng_below(&w->rng, 8)]);
+		world_must(w, ops[rng_below(&w->rng, sizeof(ops) / sizeof(ops[0]))]);
 	world_must(w, ends[rng_below(&w->rng, 3)]);
 }
 
@@ -304,12 +305,22 @@ static void world_forget_locks(struct world *w)
 	w->turns = 0;
 }
 
+void world_open_handle(struct world *w, int vol)
+{
+	char path[2 * ORACLE_NAME];
+	int r;
+
+	oracle_path(&w->oracle, vol, false, path);
+	r = thin_vol_open(w->pool, path, &w->handles[vol]);
+	if (r)
+		world_fail(w, "open %s: %s", path, strerror(-r));
+}
+
 static void world_open_handles(struct world *w)
 {
 	for (int v = 0; v < ORACLE_VOLS; v++)
-		if (w->oracle.vols[v].state == VOL_LIVE &&
-		    thin_vol_open(w->pool, w->oracle.vols[v].name, &w->handles[v]))
-			world_fail(w, "open volume %s", w->oracle.vols[v].name);
+		if (w->oracle.vols[v].state == VOL_LIVE)
+			world_open_handle(w, v);
 }
 
 /* Compare with the oracle and take over what was found. */
@@ -473,7 +484,7 @@ static void world_look(struct world *w, const char *when, struct dump *ret_dump)
 		world_fail(w, "%s: never idle", when);
 	if (world_dump(w->pool, w->sim, ret_dump, NULL, text, sizeof(text)) ||
 	    !oracle_check(&w->oracle, ret_dump, RULE_KILL, text, sizeof(text)) ||
-	    !world_account(w->pool, ret_dump, text, sizeof(text)))
+	    !world_account(w->pool, w->sim, ret_dump, text, sizeof(text)))
 		world_fail(w, "%s: %s", when, text);
 }
 
@@ -491,16 +502,19 @@ static void world_delete_all(struct world *w)
 	struct thin_pool_stat st;
 
 	for (int v = 0; v < ORACLE_VOLS; v++) {
-		struct thin_req req = { .op = THIN_VOL_DELETE, .name = w->oracle.vols[v].name };
+		struct thin_req req = { .op = THIN_VOL_DELETE,
+					.name = w->oracle.vols[v].name,
+					.snapshots = true };
 		int r;
 
-		if (w->oracle.vols[v].state != VOL_LIVE)
+		if (w->oracle.vols[v].state != VOL_LIVE || w->oracle.vols[v].of >= 0)
 			continue;
 		r = world_sync(w->pool, w->sim, &req);
 		if (r)
 			world_fail(w, "delete %s at the end: %s", req.name, strerror(-r));
-		oracle_vol_gone(&w->oracle, v);
 	}
+	for (int v = 0; v < ORACLE_VOLS; v++)
+		oracle_vol_gone(&w->oracle, v);
 	for (int i = 0; i < 2; i++) { /* reclaim, then the records of what was deleted */
 		struct thin_req req = { .op = THIN_CHECKPOINT };
 

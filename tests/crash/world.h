@@ -19,6 +19,7 @@
 #define WORLD_SCRIPT	4
 #define WORLD_BUF_BYTES (16u * 4096u)
 #define WORLD_HISTORY	1024
+#define WORLD_GROUP	3 /* snapshots taken at once */
 
 enum world_kind {
 	WORLD_SCRIPTED, /* pairs and triples: every cut of it is tried */
@@ -47,7 +48,10 @@ struct client {
 	bool after_failed_flush; /* submitted when a flush of the device had failed */
 	uint64_t since;
 	bool exclusive;
-	char name[ORACLE_NAME], new_name[ORACLE_NAME];
+	char name[2 * ORACLE_NAME], new_name[ORACLE_NAME];
+	int snap[WORLD_GROUP]; /* that are taken, or the one that is cloned or gone back to */
+	char path[WORLD_GROUP][2 * ORACLE_NAME];
+	const char *paths[WORLD_GROUP];
 	struct thin_extent extents[8];
 	uint8_t *buf;
 };
@@ -102,6 +106,7 @@ void world_fail(struct world *w, const char *fmt, ...)
 	__attribute__((noreturn, format(printf, 2, 3)));
 void world_note(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+void world_open_handle(struct world *w, int vol);
 /* Run a workload to its end; a failure leaves through world_fail(). */
 void world_run(struct world *w, const struct spec *spec);
 void world_free(struct world *w);
@@ -120,7 +125,8 @@ bool world_settle(struct thin_pool *pool, struct dev_sim *sim);
 int world_dump(struct thin_pool *pool, struct dev_sim *sim, struct dump *ret_dump,
 	       struct sim_page *pages[ORACLE_VOLS][ORACLE_CELLS], char *text, unsigned text_len);
 /* Everything is either in use or free, and verifies. */
-bool world_account(struct thin_pool *pool, const struct dump *d, char *text, unsigned text_len);
+bool world_account(struct thin_pool *pool, struct dev_sim *sim, const struct dump *d, char *text,
+		   unsigned text_len);
 /* `crashed`: as a crash left it, before recovery. */
 bool world_verify(const struct sim_image *image, uint64_t size_bytes, bool crashed, char *text,
 		  unsigned text_len);

@@ -377,6 +377,10 @@ static int carry_out(struct thin_pool *pool, struct thin_req *req)
 	case THIN_VOL_RESIZE:
 	case THIN_VOL_RENAME:
 	case THIN_POOL_GROW:
+	case THIN_DIFF:
+	case THIN_SNAPSHOT:
+	case THIN_CLONE:
+	case THIN_ROLLBACK:
 		return -ENOTSUP;
 	}
 	return -EINVAL;

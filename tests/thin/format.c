@@ -56,13 +56,14 @@ static void test_records(void **state)
 	AT(fmt_rec_volume, state, 108);
 	AT(fmt_rec_volume, name, 120);
 	AT(fmt_rec_volume, lock_epoch, 248);
-	AT(fmt_rec_volume, deadlist, 520);
-	AT(fmt_rec_volume, reserved, 544);
+	AT(fmt_rec_volume, of, 520);
+	AT(fmt_rec_volume, reserved, 568);
 	AT(fmt_rec_zones, first_zone, 32);
 	AT(fmt_rec_zones, zone, 48);
 	AT(fmt_rec_work, item, 64);
 	AT(fmt_work, cursor, 24);
 	AT(fmt_work, owner, 32);
+	AT(fmt_work, left, 40);
 	AT(fmt_bitmap, zone, 8);
 	AT(fmt_bitmap, bits, 64);
 	assert_int_equal(FMT_ZONES_PER_REC, 253);
