@@ -190,23 +190,35 @@ static int change_tree(struct manage *m, struct conf *c, const struct change *ch
 	return 0;
 }
 
-/* `c` is in force and belongs to the reconcile, but is still there to be printed. */
-static int commit_change(struct manage *m, struct conf *c, struct err *err)
+/*
+ * `c` is in force and belongs to the reconcile, but is still there to be printed.  What cannot be
+ * kept goes again.
+ */
+static int commit_change(struct manage *m, struct conf *c, const char *before, struct err *err)
 {
 	CLEANUP_FREE char *text = netd_conf_canonical(c);
+	CLEANUP_FREE char *old_own = NULL;
 	CLEANUP_FREE char *own = NULL;
-	int r = conf_save(c, state_own_path(m->st), state_own_path(m->st), err);
+	int r = manage_read_own(m, &old_own, err);
+
+	r = r < 0 ? r : conf_save(c, state_own_path(m->st), state_own_path(m->st), err);
 
 	r = r < 0 ? r : manage_read_own(m, &own, err);
 	r = r < 0 ? r : (text ? 0 : err_set(err, -ENOMEM, "out of memory"));
 	r = r < 0 ? r : state_commit(m->st, text, own, err);
 	manage_in_force(m, r == 0);
+	if (r == 0)
+		return 0;
+	if (own && strcmp(own, old_own) != 0 && state_write_own(m->st, old_own, NULL) < 0)
+		log_error("config", "%s holds a change that was taken back", state_own_path(m->st));
+	manage_take_back(m, before);
 	return r;
 }
 
 static int change_long(struct manage *m, const struct change *ch, struct conf **ret_bad,
 		       struct err *err)
 {
+	CLEANUP_FREE char *before = manage_text_in_force(m);
 	struct conf *c = NULL;
 	int r = manage_load_files(m, &c, ret_bad, err);
 
@@ -225,7 +237,7 @@ static int change_long(struct manage *m, const struct change *ch, struct conf **
 		return err_set(err, -EINVAL, "the change is refused");
 	}
 	r = manage_apply_conf(m, c, NULL, ret_bad, err);
-	return r < 0 ? r : commit_change(m, c, err);
+	return r < 0 ? r : commit_change(m, c, before, err);
 }
 
 /* --- the journal's lines -----------------------------------------------------------------------
@@ -292,6 +304,15 @@ static int replay_lines(struct manage *m, struct conf *c, size_t first, size_t l
 		if (r < 0)
 			err_context(err, "change %zu of the journal", i + 1);
 	}
+	return r;
+}
+
+int manage_replay(struct manage *m, struct conf *c, struct err *err)
+{
+	int r = replay_lines(m, c, 0, journal_count(m->journal), err);
+
+	if (r == 0 && conf_finish(c) == 0)
+		netd_conf_check(c);
 	return r;
 }
 

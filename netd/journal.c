@@ -164,7 +164,8 @@ static int wipe_rest(struct journal *j, const char *text)
 	return last > j->used && fdatasync(j->fd) < 0 ? -errno : 0;
 }
 
-static int read_file(struct journal *j, const char *base, size_t *ret_foreign, struct err *err)
+static int read_file(struct journal *j, const char *base, bool read_only, size_t *ret_foreign,
+		     struct err *err)
 {
 	CLEANUP_FREE char *text = calloc(1, JOURNAL_BYTES + 1);
 	int r;
@@ -179,7 +180,7 @@ static int read_file(struct journal *j, const char *base, size_t *ret_foreign, s
 		used += (size_t)n;
 	}
 	r = read_lines(j, text, base, ret_foreign, err);
-	if (r < 0)
+	if (r < 0 || read_only)
 		return r;
 	if (*ret_foreign)
 		return journal_reset(j, err);
@@ -304,12 +305,44 @@ const char *journal_line(const struct journal *j, size_t index)
 	return index < j->count ? j->lines[index] : NULL;
 }
 
+/* A disk that takes nothing now: the journal is read, and nothing fits. */
+static bool is_unwritable(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT || r == -EROFS;
+}
+
+static int open_file(struct journal *j, const char *base, size_t *ret_foreign, struct err *err)
+{
+	bool read_only = false;
+	struct stat st;
+	int r;
+
+	j->fd = open(j->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (j->fd < 0 && errno == EROFS) {
+		read_only = true;
+		j->fd = open(j->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	}
+	if (j->fd < 0 && errno == ENOENT) {
+		r = journal_reset(j, err);
+		return is_unwritable(r) ? 0 : r;
+	}
+	if (j->fd < 0 || fstat(j->fd, &st) < 0)
+		return err_sys(err, -errno, "%s", j->path);
+	if (!S_ISREG(st.st_mode) || st.st_size != JOURNAL_BYTES)
+		return err_set(err, -EUCLEAN, "%s: not a journal of this version of netd", j->path);
+	r = read_file(j, base, read_only, ret_foreign, err);
+	if (read_only || is_unwritable(r)) {
+		close(j->fd);
+		j->fd = -1;
+	}
+	return is_unwritable(r) ? 0 : r;
+}
+
 int journal_open(const char *dir, const char *base, struct journal **ret, size_t *ret_foreign,
 		 struct err *err)
 {
 	struct journal *j = calloc(1, sizeof(*j));
-	struct stat st;
-	int r = 0;
+	int r;
 
 	*ret_foreign = 0;
 	if (!j)
@@ -321,15 +354,7 @@ int journal_open(const char *dir, const char *base, struct journal **ret, size_t
 		r = err_set(err, -ENOMEM, "out of memory");
 		goto fail;
 	}
-	j->fd = open(j->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	if (j->fd < 0 && errno == ENOENT)
-		r = journal_reset(j, err);
-	else if (j->fd < 0 || fstat(j->fd, &st) < 0)
-		r = err_sys(err, -errno, "%s", j->path);
-	else if (!S_ISREG(st.st_mode) || st.st_size != JOURNAL_BYTES)
-		r = err_set(err, -EUCLEAN, "%s: not a journal of this version of netd", j->path);
-	else
-		r = read_file(j, base, ret_foreign, err);
+	r = open_file(j, base, ret_foreign, err);
 	if (r < 0)
 		goto fail;
 	*ret = j;

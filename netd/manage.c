@@ -9,6 +9,10 @@
  *   roll back        state (rejected), then kernel.  In between: the next start sees that the files
  *                    hold what was rejected, and runs the confirmed one.
  *
+ * And a disk that cannot be written (full, read-only): what cannot be kept is not applied, or is
+ * taken back; a trial ends in time all the same, and the state is written when that is possible; a
+ * start needs the disk for nothing that was confirmed before.
+ *
  * What vnetctl changes is in change.c.
  */
 #include "netd/manage.h"
@@ -22,6 +26,8 @@
 #include "common/base/cleanup.h"
 #include "common/daemon/log.h"
 #include "netd/manage_private.h"
+
+#define AGAIN_MS 2000 /* a trial's end that could not be written down */
 
 static void on_window_closed(void *ctx);
 
@@ -50,6 +56,11 @@ int manage_new(struct loop *loop, const char *path, struct state *st, struct rec
 		rc = open_journal(m, err);
 	if (rc == 0)
 		rc = manage_fold(m, err);
+	if (rc == -ENOSPC || rc == -EDQUOT || rc == -EROFS) {
+		log_error("config", "%s", err->text); /* replayed by manage_start() */
+		*err = (struct err){ 0 };
+		rc = 0;
+	}
 	if (rc < 0) {
 		manage_free(m);
 		return rc;
@@ -190,7 +201,7 @@ static void watch_window(struct manage *m)
 
 	state_now(&now);
 	if (m->st->pending.active)
-		loop_timer_set(m->window, state_pending_left(m->st, &now));
+		loop_timer_set(m->window, m->ended ? AGAIN_MS : state_pending_left(m->st, &now));
 	else
 		loop_timer_stop(m->window);
 }
@@ -206,16 +217,21 @@ static int restore_confirmed(struct manage *m, struct err *err)
 	return r;
 }
 
-/* Reject what is on trial and bring the confirmed one back. */
+/*
+ * Reject what is on trial and bring the confirmed one back.  A state that cannot be written keeps
+ * nobody cut off: the network goes back, and the state follows when it can.
+ */
 static int end_trial(struct manage *m, struct err *err)
 {
+	struct err unwritten = { 0 };
 	struct state_now now;
 	int r;
 
 	state_now(&now);
-	r = state_reject(m->st, &now, err);
-	if (r < 0)
-		return r;
+	r = state_reject(m->st, &now, &unwritten);
+	if (r < 0 && !m->ended)
+		log_error("config", "%s; rolling back all the same", unwritten.text);
+	m->ended = r < 0;
 	watch_window(m);
 	return restore_confirmed(m, err);
 }
@@ -229,11 +245,13 @@ static void on_window_closed(void *ctx)
 	if (!m->st->pending.active)
 		return;
 	state_now(&now);
-	if (state_pending_left(m->st, &now)) {
+	if (!m->ended && state_pending_left(m->st, &now)) {
 		watch_window(m); /* the clock of the timer stood still in suspend */
 		return;
 	}
-	log_warning("config", "%s has not confirmed in time, rolling back", m->st->pending.who);
+	if (!m->ended)
+		log_warning("config", "%s has not confirmed in time, rolling back",
+			    m->st->pending.who);
 	if (end_trial(m, &err) < 0)
 		log_error("config", "rollback: %s", err.text);
 }
@@ -262,20 +280,30 @@ static int start_files(struct manage *m, struct conf *c, const char *text, struc
 		return r;
 	}
 	r = start_with(m, c, err);
-	r = r < 0 ? r : state_commit(m->st, text, own, err);
+	if (r == 0 && state_commit(m->st, text, own, err) < 0) {
+		/* a network without a memory is better than none */
+		log_error("config", "not remembered as confirmed: %s", err->text);
+		*err = (struct err){ 0 };
+		manage_in_force(m, false);
+		return 0;
+	}
 	manage_in_force(m, r == 0);
 	return r;
 }
 
 int manage_start(struct manage *m, struct conf *c, struct err *err)
 {
-	CLEANUP_FREE char *text = netd_conf_canonical(c);
+	int r = journal_count(m->journal) ? manage_replay(m, c, err) : 0;
+	CLEANUP_FREE char *text = r == 0 ? netd_conf_canonical(c) : NULL;
 	char hash[STATE_HASH_LEN + 1];
 	struct conf *other = NULL;
 	enum state_choice choice;
 	struct state_now now;
-	int r;
 
+	if (r < 0) {
+		conf_free(c);
+		return r;
+	}
 	if (!text) {
 		conf_free(c);
 		return err_set(err, -ENOMEM, "out of memory");
@@ -361,9 +389,33 @@ static int apply_on_trial(struct manage *m, const char *who, uint64_t window_ms,
 	return r;
 }
 
+void manage_take_back(struct manage *m, const char *before)
+{
+	struct conf *c = NULL;
+	struct err err = { 0 };
+	size_t count;
+	int r = before ? manage_load_text("(what was in force)", before, &c, &err) : 0;
+
+	if (r == 0 && before)
+		r = reconcile_apply(m->reconcile, c, RECONCILE_RESTORE, NULL, &err);
+	else if (r == 0)
+		r = reconcile_down(m->reconcile, &count, &err);
+	manage_in_force(m, false);
+	if (r < 0)
+		log_error("config", "taking back what could not be written down: %s", err.text);
+}
+
+char *manage_text_in_force(struct manage *m)
+{
+	struct conf *c = reconcile_conf(m->reconcile);
+
+	return c ? netd_conf_canonical(c) : NULL;
+}
+
 int manage_apply(struct manage *m, const char *who, uint64_t window_ms, size_t *ret_count,
 		 struct conf **ret_bad, struct err *err)
 {
+	CLEANUP_FREE char *before = manage_text_in_force(m);
 	CLEANUP_FREE char *text = NULL;
 	CLEANUP_FREE char *own = NULL;
 	struct conf *c = NULL;
@@ -381,12 +433,18 @@ int manage_apply(struct manage *m, const char *who, uint64_t window_ms, size_t *
 	if (window_ms)
 		return apply_on_trial(m, who, window_ms, c, text, own, ret_count, ret_bad, err);
 	r = manage_apply_conf(m, c, ret_count, ret_bad, err);
-	return r < 0 ? r : state_commit(m->st, text, own, err);
+	if (r < 0)
+		return r;
+	r = state_commit(m->st, text, own, err);
+	if (r < 0)
+		manage_take_back(m, before);
+	return r;
 }
 
 int manage_confirm(struct manage *m, struct err *err)
 {
-	int r = state_confirm(m->st, err);
+	int r = m->ended ? err_set(err, -ETIMEDOUT, "too late: it was rolled back")
+			 : state_confirm(m->st, err);
 
 	watch_window(m);
 	return r;

@@ -13,6 +13,7 @@ struct manage {
 	struct state *st;
 	struct reconcile *reconcile;
 	struct loop_timer *window; /* of the trial */
+	bool ended;		   /* it is over, but the state could not be written yet */
 	struct journal *journal;   /* changes since the confirmed configuration */
 	/*
 	 * Of the conf in force: the files as it was read from them (invalid: it is from elsewhere),
@@ -38,7 +39,14 @@ int manage_apply_conf(struct manage *m, struct conf *c, size_t *ret_count, struc
 		      struct err *err) __attribute__((nonnull(1, 2, 4), warn_unused_result));
 /* Another conf is in force; `files`: it is what manage_load_files() read. */
 void manage_in_force(struct manage *m, bool files) __attribute__((nonnull));
+/* The canonical text of what is in force; NULL: nothing.  The caller frees. */
+char *manage_text_in_force(struct manage *m) __attribute__((nonnull));
+/* What was applied could not be written down: back to what was in force before, NULL: nothing. */
+void manage_take_back(struct manage *m, const char *before) __attribute__((nonnull(1)));
 
+/* What the journal says, over what the files say (change.c): where it cannot be folded. */
+int manage_replay(struct manage *m, struct conf *c, struct err *err)
+	__attribute__((nonnull(1, 2), warn_unused_result));
 /* Fold the journal into the files (change.c). */
 int manage_fold(struct manage *m, struct err *err) __attribute__((nonnull(1), warn_unused_result));
 

@@ -103,7 +103,7 @@ static int read_file(const struct state *st, const char *name, char **ret_text, 
 
 	if (r < 0)
 		return err_sys(err, r, "%s/%s", st->dir, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* never wait for a pipe */
 	if (fd < 0 || fstat(fd, &sb) < 0)
 		return err_sys(err, -errno, "%s", path);
 	if (!S_ISREG(sb.st_mode) || sb.st_size > STATE_FILE_MAX)
@@ -174,7 +174,8 @@ static bool sysctl_path_valid(const char *path)
 	size_t len = strlen(path);
 
 	return len && path[0] != '/' && strncmp(path, "../", 3) != 0 && !strstr(path, "/../") &&
-	       !(len >= 2 && strcmp(path + len - 2, "..") == 0 && (len == 2 || path[len - 3] == '/'));
+	       !(len >= 2 && strcmp(path + len - 2, "..") == 0 &&
+		 (len == 2 || path[len - 3] == '/'));
 }
 
 static bool take_sysctls(const json_t *o, struct state *st)
@@ -462,6 +463,16 @@ int state_confirm(struct state *st, struct err *err)
 	return state_switch(st, &next, err);
 }
 
+static bool is_confirmed(const struct state *st, const char *hash, const char *own)
+{
+	CLEANUP_FREE char *text = NULL;
+	CLEANUP_FREE char *kept = NULL;
+
+	return strcmp(st->confirmed, hash) == 0 && strcmp(st->rejected, hash) != 0 &&
+	       state_load_config(st, hash, &text, NULL) == 0 &&
+	       state_load_own(st, hash, &kept, NULL) == 0 && strcmp(kept, own) == 0;
+}
+
 int state_commit(struct state *st, const char *text, const char *own, struct err *err)
 {
 	struct state next = *st;
@@ -471,6 +482,8 @@ int state_commit(struct state *st, const char *text, const char *own, struct err
 	if (st->pending.active)
 		return refuse_busy(st, err);
 	state_hash(text, strlen(text), hash);
+	if (is_confirmed(st, hash, own))
+		return 0; /* also where the disk is read-only */
 	r = keep_config(st, hash, text, own, err);
 	if (r < 0)
 		return r;
