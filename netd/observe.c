@@ -8,6 +8,7 @@
  */
 #include "netd/observe.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/if_link.h>
@@ -151,13 +152,20 @@ static int probe_name(struct nl *nl, char *buf)
 	return -EEXIST;
 }
 
-/* One message that changes links; its result. */
-static int one(struct nl *nl, struct nlbuf *b)
-{
-	int result = 0, r = nl_batch(nl, b, &result, NULL);
+#define PROBE_MESSAGES 2
 
+/*
+ * The first message's result.  What is sent together happens together: a netd that is killed leaves
+ * no link of a probe behind, or one that carries our mark and goes with the next plan.
+ */
+static int send_probe(struct nl *nl, struct nlbuf *b)
+{
+	int results[PROBE_MESSAGES] = { 0 }, r;
+
+	assert(b->message_count <= PROBE_MESSAGES);
+	r = nl_batch(nl, b, results, NULL);
 	nlbuf_reset(b);
-	return r ? r : result;
+	return r ? r : results[0];
 }
 
 static int probe_link(struct nl *nl, enum vlan_probe p, const char *parent, bool *ret)
@@ -172,16 +180,13 @@ static int probe_link(struct nl *nl, enum vlan_probe p, const char *parent, bool
 		r = index;
 	if (!r)
 		r = vlan_wire_probe(&b, p, name, index);
+	if (!r)
+		r = vlan_wire_delete(&b, name);
 	if (!r) {
-		int result = one(nl, &b);
+		int result = send_probe(nl, &b);
 
 		*ret = !result;
-		if (result == -EPERM)
-			r = result;
-		if (!result)
-			r = vlan_wire_delete(&b, name);
-		if (!result && !r)
-			r = one(nl, &b);
+		r = result == -EPERM ? result : 0;
 	}
 	nlbuf_clear(&b);
 	return r;
@@ -196,9 +201,11 @@ static int probe_dot1q(struct nl *nl, struct vlan_caps *caps)
 
 	if (!r)
 		r = vlan_wire_probe(&b, VLAN_PROBE_BRIDGE, name, 0);
+	if (!r)
+		r = vlan_wire_mark(&b, name, VLAN_MARK "probe");
 	if (r)
 		goto out;
-	result = one(nl, &b);
+	result = send_probe(nl, &b);
 	if (result) {
 		r = result == -EPERM ? result : 0;
 		goto out;
@@ -207,7 +214,7 @@ static int probe_dot1q(struct nl *nl, struct vlan_caps *caps)
 	if (!r)
 		r = vlan_wire_delete(&b, name);
 	if (!r)
-		r = one(nl, &b);
+		r = send_probe(nl, &b);
 out:
 	nlbuf_clear(&b);
 	return r;

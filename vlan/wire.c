@@ -197,6 +197,17 @@ int vlan_wire_delete(struct nlbuf *b, const char *name)
 	return 0;
 }
 
+int vlan_wire_mark(struct nlbuf *b, const char *name, const char *alias)
+{
+	struct nlmsghdr *nlh = start_set(b, name);
+
+	if (!nlh)
+		return -ENOMEM;
+	mnl_attr_put(nlh, IFLA_IFALIAS, strlen(alias), alias);
+	nlbuf_end(b, nlh);
+	return 0;
+}
+
 static int put_up(struct nlbuf *b, const struct vlan_link *l)
 {
 	struct nlmsghdr *nlh = start_set(b, l->name);

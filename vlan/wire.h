@@ -53,6 +53,8 @@ enum vlan_probe {
 };
 int vlan_wire_probe(struct nlbuf *b, enum vlan_probe p, const char *name, int parent_index)
 	__attribute__((nonnull, warn_unused_result));
+int vlan_wire_mark(struct nlbuf *b, const char *name, const char *alias)
+	__attribute__((nonnull, warn_unused_result));
 int vlan_wire_delete(struct nlbuf *b, const char *name)
 	__attribute__((nonnull, warn_unused_result));
 
