@@ -15,6 +15,11 @@
  * exact addresses to "any address of the host".  Forwards of an address come before the test for
  * local addresses, because a pool address need not be one.
  *
+ * What a packet costs is how many sets it is looked up in: so a rule first asks what kind of packet
+ * it is (a comparison in a register), then where it comes from.  A packet of an established flow is
+ * looked up in no set of the table inet and in four of the table bridge (moving in and out, who is
+ * guarded by MAC and by address), and in one more for each of these guards that its port has.
+ *
  * Bridged frames pass the inet chains as well where br_netfilter is on: in and out interface are
  * then both the bridge, which is a pair in `same_vlan`.
  */
@@ -115,9 +120,9 @@ const struct nat_rule nat_rules[] = {
 	{ NAT_CHAIN_INPUT, "ct state established,related accept", { IS_ESTABLISHED, ACCEPT } },
 	/* Also from a trunk, whose guests may route for each other, and our own dnsmasq's, which the
 	 * kernel hands back: the host is configured by its uplinks only. */
-	{ NAT_CHAIN_INPUT, "iifname @vlans icmpv6 type nd-router-advert drop",
-	  { META(IIFNAME, 1), IN(VLANS, 1), V6, IS_PROTO(IPPROTO_ICMPV6), LOAD(TRANSPORT, 1, 0, 1),
-	    CMP(EQ, 1, 1, 134), DROP } },
+	{ NAT_CHAIN_INPUT, "icmpv6 type nd-router-advert iifname @vlans drop",
+	  { V6, IS_PROTO(IPPROTO_ICMPV6), LOAD(TRANSPORT, 1, 0, 1), CMP(EQ, 1, 1, 134),
+	    META(IIFNAME, 1), IN(VLANS, 1), DROP } },
 	{ NAT_CHAIN_INPUT, "iifname vmap @vlan_host", { META(IIFNAME, 1), VMAP(HOST, 1) } },
 
 	{ NAT_CHAIN_FORWARDS, "dnat ip to meta l4proto . ip daddr . th dport map @fwd4",
@@ -161,10 +166,10 @@ const struct nat_rule nat_rules[] = {
 	{ NAT_CHAIN_OUTSIDE, "accept", { ACCEPT } },
 
 	/* Both directions: the answer's SYN carries the other side's MSS. */
-	{ NAT_CHAIN_MSS, "iifname @vlans tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu",
-	  { META(IIFNAME, 1), IN(VLANS, 1), IS_SYN, CLAMP } },
-	{ NAT_CHAIN_MSS, "oifname @vlans tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu",
-	  { META(OIFNAME, 1), IN(VLANS, 1), IS_SYN, CLAMP } },
+	{ NAT_CHAIN_MSS, "tcp flags & (syn | rst) == syn iifname @vlans tcp option maxseg size set rt mtu",
+	  { IS_SYN, META(IIFNAME, 1), IN(VLANS, 1), CLAMP } },
+	{ NAT_CHAIN_MSS, "tcp flags & (syn | rst) == syn oifname @vlans tcp option maxseg size set rt mtu",
+	  { IS_SYN, META(OIFNAME, 1), IN(VLANS, 1), CLAMP } },
 
 	{ NAT_CHAIN_FORWARD, "ct state established,related accept", { IS_ESTABLISHED, ACCEPT } },
 	{ NAT_CHAIN_FORWARD, "ct status dnat accept", { IS_DNAT, ACCEPT } },
@@ -190,38 +195,37 @@ const struct nat_rule nat_rules[] = {
 	  { META(IIFNAME, 1), IN(MOVING, 1), DROP } },
 	/* 01:80:c2:00:00:00 to 0f: BPDUs, pause, LACP, LLDP: with STP off a bridge forwards BPDUs. */
 	{ NAT_CHAIN_PORTS_IN,
-	  "iifname @guest_ports ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop",
-	  { META(IIFNAME, 1), IN(GUESTS, 1), LOAD(LL, 1, 0, 6),
-	    MASK(1, 6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf0),
-	    CMP(EQ, 1, 6, 0x01, 0x80, 0xc2, 0, 0, 0), DROP } },
-	{ NAT_CHAIN_PORTS_IN, "iifname @access_ports meta protocol ip6 icmpv6 type nd-router-advert drop",
-	  { META(IIFNAME, 1), IN(ACCESS, 1), IS_ETHER(0x86, 0xdd), IS_PROTO(IPPROTO_ICMPV6),
-	    LOAD(TRANSPORT, 1, 0, 1), CMP(EQ, 1, 1, 134), DROP } },
-	{ NAT_CHAIN_PORTS_IN, "iifname @access_ports meta protocol ip udp sport 67 drop",
-	  { META(IIFNAME, 1), IN(ACCESS, 1), IS_ETHER(0x08, 0x00), IS_PROTO(IPPROTO_UDP),
-	    LOAD(TRANSPORT, 1, 0, 2), CMP(EQ, 1, 2, 0, 67), DROP } },
-	{ NAT_CHAIN_PORTS_IN, "iifname @access_ports meta protocol ip6 udp sport 547 drop",
-	  { META(IIFNAME, 1), IN(ACCESS, 1), IS_ETHER(0x86, 0xdd), IS_PROTO(IPPROTO_UDP),
-	    LOAD(TRANSPORT, 1, 0, 2), CMP(EQ, 1, 2, 547 >> 8, 547 & 0xff), DROP } },
+	  "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 iifname @guest_ports drop",
+	  { LOAD(LL, 1, 0, 6), MASK(1, 6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf0),
+	    CMP(EQ, 1, 6, 0x01, 0x80, 0xc2, 0, 0, 0), META(IIFNAME, 1), IN(GUESTS, 1), DROP } },
+	{ NAT_CHAIN_PORTS_IN, "meta protocol ip6 icmpv6 type nd-router-advert iifname @access_ports drop",
+	  { IS_ETHER(0x86, 0xdd), IS_PROTO(IPPROTO_ICMPV6), LOAD(TRANSPORT, 1, 0, 1),
+	    CMP(EQ, 1, 1, 134), META(IIFNAME, 1), IN(ACCESS, 1), DROP } },
+	{ NAT_CHAIN_PORTS_IN, "meta protocol ip udp sport 67 iifname @access_ports drop",
+	  { IS_ETHER(0x08, 0x00), IS_PROTO(IPPROTO_UDP), LOAD(TRANSPORT, 1, 0, 2),
+	    CMP(EQ, 1, 2, 0, 67), META(IIFNAME, 1), IN(ACCESS, 1), DROP } },
+	{ NAT_CHAIN_PORTS_IN, "meta protocol ip6 udp sport 547 iifname @access_ports drop",
+	  { IS_ETHER(0x86, 0xdd), IS_PROTO(IPPROTO_UDP), LOAD(TRANSPORT, 1, 0, 2),
+	    CMP(EQ, 1, 2, 547 >> 8, 547 & 0xff), META(IIFNAME, 1), IN(ACCESS, 1), DROP } },
 	{ NAT_CHAIN_PORTS_IN, "iifname @mac_ports iifname . ether saddr != @macs drop",
 	  { META(IIFNAME, 1), IN(MAC_PORTS, 1), META(IIFNAME, 1), LOAD(LL, 2, 6, 6),
 	    NOT_IN(MACS, 1), DROP } },
-	{ NAT_CHAIN_PORTS_IN, "iifname @mac_ports meta protocol arp iifname . arp saddr ether != @macs drop",
-	  { META(IIFNAME, 1), IN(MAC_PORTS, 1), IS_ETHER(0x08, 0x06), META(IIFNAME, 1),
+	{ NAT_CHAIN_PORTS_IN, "meta protocol arp iifname @mac_ports iifname . arp saddr ether != @macs drop",
+	  { IS_ETHER(0x08, 0x06), META(IIFNAME, 1), IN(MAC_PORTS, 1), META(IIFNAME, 1),
 	    LOAD(NETWORK, 2, 8, 6), NOT_IN(MACS, 1), DROP } },
-	{ NAT_CHAIN_PORTS_IN, "iifname @ip4_ports meta protocol arp iifname . arp saddr ip != @ip4s drop",
-	  { META(IIFNAME, 1), IN(IP4_PORTS, 1), IS_ETHER(0x08, 0x06), META(IIFNAME, 1),
+	{ NAT_CHAIN_PORTS_IN, "meta protocol arp iifname @ip4_ports iifname . arp saddr ip != @ip4s drop",
+	  { IS_ETHER(0x08, 0x06), META(IIFNAME, 1), IN(IP4_PORTS, 1), META(IIFNAME, 1),
 	    LOAD(NETWORK, 2, 14, 4), NOT_IN(IP4S, 1), DROP } },
-	{ NAT_CHAIN_PORTS_IN, "iifname @ip4_ports meta protocol ip iifname . ip saddr != @ip4s drop",
-	  { META(IIFNAME, 1), IN(IP4_PORTS, 1), IS_ETHER(0x08, 0x00), META(IIFNAME, 1),
+	{ NAT_CHAIN_PORTS_IN, "meta protocol ip iifname @ip4_ports iifname . ip saddr != @ip4s drop",
+	  { IS_ETHER(0x08, 0x00), META(IIFNAME, 1), IN(IP4_PORTS, 1), META(IIFNAME, 1),
 	    LOAD(NETWORK, 2, 12, 4), NOT_IN(IP4S, 1), DROP } },
-	{ NAT_CHAIN_PORTS_IN, "iifname @ip6_ports meta protocol ip6 iifname . ip6 saddr != @ip6s drop",
-	  { META(IIFNAME, 1), IN(IP6_PORTS, 1), IS_ETHER(0x86, 0xdd), META(IIFNAME, 1),
+	{ NAT_CHAIN_PORTS_IN, "meta protocol ip6 iifname @ip6_ports iifname . ip6 saddr != @ip6s drop",
+	  { IS_ETHER(0x86, 0xdd), META(IIFNAME, 1), IN(IP6_PORTS, 1), META(IIFNAME, 1),
 	    LOAD(NETWORK, 2, 8, 16), NOT_IN(IP6S, 1), DROP } },
 	{ NAT_CHAIN_PORTS_IN,
-	  "iifname @ip6_ports icmpv6 type nd-neighbor-advert iifname . icmpv6 taddr != @ip6s drop",
-	  { META(IIFNAME, 1), IN(IP6_PORTS, 1), IS_PROTO(IPPROTO_ICMPV6), LOAD(TRANSPORT, 1, 0, 1),
-	    CMP(EQ, 1, 1, 136), META(IIFNAME, 1), LOAD(TRANSPORT, 2, 8, 16), NOT_IN(IP6S, 1), DROP },
+	  "icmpv6 type nd-neighbor-advert iifname @ip6_ports iifname . icmpv6 taddr != @ip6s drop",
+	  { IS_PROTO(IPPROTO_ICMPV6), LOAD(TRANSPORT, 1, 0, 1), CMP(EQ, 1, 1, 136),
+	    META(IIFNAME, 1), IN(IP6_PORTS, 1), META(IIFNAME, 1), LOAD(TRANSPORT, 2, 8, 16), NOT_IN(IP6S, 1), DROP },
 	  .text_new = true },
 
 	{ NAT_CHAIN_PORTS_OUT, "oifname @moving_ports drop",
