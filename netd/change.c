@@ -4,13 +4,14 @@
  *
  *   the long way    read and check everything, plan, run, rewrite vnetctl's file and the state.
  *                   Order: kernel, vnetctl's file, state.
- *   the short way   change the conf in force in place, check and plan that one object, run, append
- *                   a line to the journal.  Order: kernel, journal.
+ *   the short way   change the conf in force in place, check and plan what this one object can
+ *                   touch (netd/quick.c), run, append a line to the journal.  Order: kernel,
+ *journal.
  *
  * In between the change was never acknowledged; the next start takes it away or keeps it as a
- * whole.  The short way is for what is plainly fine: a forward, while the files are those that the
- * conf in force was read from and nothing is known to have drifted.  Whatever is not is undone and
- * goes the long way, which does it, or says what is wrong with it.  So both leave the same.
+ * whole.  The short way is for what is plainly fine, while the files are those that the conf in
+ * force was read from and nothing is known to have drifted.  Whatever is not is undone and goes the
+ * long way, which does it, or says what is wrong with it.  So both leave the same.
  *
  * Folding brings the journal's lines into the files:
  *
@@ -404,93 +405,164 @@ static bool is_own(struct manage *m, const struct conf_section *s)
 	return strcmp(s->pos.file, state_own_path(m->st)) == 0;
 }
 
-/* Does a forward stand for itself?  Errors are left behind in the conf. */
-static bool forward_is_fine(struct manage *m, struct conf *c, struct conf_section *s)
-{
-	if (!m->subnets_known && netd_subnets_build(c, &m->subnets) < 0)
-		return false;
-	m->subnets_known = true;
-	if (conf_section_finish(c, s) == 0)
-		netd_conf_check_forward(c, &m->subnets, s);
-	return !conf_error_count(c);
-}
-
-/* A change of the tree that may have to be taken back. */
+/* A change of the conf in force that may have to be taken back. */
 struct attempt {
+	struct manage *m;
 	struct conf *c;
-	struct conf_section *s;
-	struct conf_entry **saved; /* NULL: the section is new */
-	bool old_given, new_given;
-	struct nat_forward old, new;
+	const struct change *ch;
+	struct conf_section *s;	     /* NULL: not there yet */
+	struct conf_section *before; /* where a removed one was */
+	struct conf_entry **saved;   /* of a changed one */
+	bool put, removed;
+	bool forward, old_given, new_given;
+	struct nat_forward old, new; /* of a forward */
 };
 
 static void attempt_undo(struct attempt *a)
 {
 	if (a->saved)
 		conf_section_restore(a->s, a->saved);
-	else if (a->s && !a->old_given)
+	if (a->removed)
+		conf_section_put_back(a->c, a->s, a->before);
+	if (a->put && a->s)
 		conf_section_remove(a->c, a->s);
 	conf_errors_clear(a->c);
 }
 
-static int attempt_start(struct manage *m, struct attempt *a, const struct change *ch)
+/* Does a forward stand for itself?  Errors are left behind in the conf. */
+static bool forward_is_fine(struct attempt *a)
 {
-	struct conf_section *s = find_section(a->c, ch);
-	int r;
+	struct manage *m = a->m;
 
-	if ((ch->action == MANAGE_ADD) != !s || (s && !is_own(m, s)))
-		return -EAGAIN;
-	a->s = s;
-	a->old_given = s != NULL;
-	if (s && netd_desired_forward(s, &a->old) < 0)
-		return -EAGAIN;
-	if (ch->action == MANAGE_RM)
-		return 0;
-	if (s && !(a->saved = conf_section_save(a->c, s)))
-		return -EAGAIN;
-	r = put_section(m, a->c, ch, &a->s, NULL);
-	if (r < 0 || !forward_is_fine(m, a->c, a->s) || netd_desired_forward(a->s, &a->new) < 0)
-		return -EAGAIN;
+	if (a->removed)
+		return true;
+	if (!m->subnets_known && netd_subnets_build(a->c, &m->subnets) < 0)
+		return false;
+	m->subnets_known = true;
+	netd_conf_check_forward(a->c, &m->subnets, a->s);
+	if (conf_error_count(a->c))
+		return false;
 	a->new_given = true;
-	return 0;
+	return netd_desired_forward(a->s, &a->new) == 0;
 }
 
-static int attempt_run(struct manage *m, const struct attempt *a, bool back)
+/* Forwards must be in the subnets of VLANs; else nothing of theirs depends on other objects. */
+static bool rest_is_fine(struct attempt *a)
 {
-	const struct nat_forward *old = a->old_given ? &a->old : NULL;
-	const struct nat_forward *new = a->new_given ? &a->new : NULL;
+	const char *kind = a->ch->kind;
 
-	return reconcile_change_forward(m->reconcile, back ? new : old, back ? old : new);
+	if (strcmp(kind, "vlan") != 0 && strcmp(kind, "bridge") != 0) {
+		netd_conf_check_rest(a->c);
+	} else {
+		netd_conf_check(a->c);
+		netd_subnets_clear(&a->m->subnets);
+		a->m->subnets_known = false;
+	}
+	return !conf_error_count(a->c);
+}
+
+static bool is_fine(struct attempt *a)
+{
+	if (!a->removed && conf_section_finish(a->c, a->s) < 0)
+		return false;
+	return a->forward ? forward_is_fine(a) : rest_is_fine(a);
+}
+
+static char *text_of(const struct conf_section *s)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	if (f && conf_print_section(s, f, CONF_PRINT_SET) == 0 && fclose(f) == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
+/* Another value is another text; the same one would be no step to roll back to. */
+static int change_keys(struct attempt *a)
+{
+	CLEANUP_FREE char *old = text_of(a->s), *new = NULL;
+
+	a->saved = conf_section_save(a->c, a->s);
+	if (!old || !a->saved || put_section(a->m, a->c, a->ch, &a->s, NULL) < 0)
+		return -EAGAIN;
+	new = text_of(a->s);
+	return new &&strcmp(old, new) != 0 ? 0 : -EAGAIN;
+}
+
+static int change_in_place(struct attempt *a)
+{
+	if (a->ch->action == MANAGE_RM) {
+		a->before = conf_section_before(a->s);
+		conf_section_remove(a->c, a->s);
+		a->removed = true;
+		return 0;
+	}
+	if (a->s)
+		return change_keys(a);
+	a->put = true;
+	return put_section(a->m, a->c, a->ch, &a->s, NULL);
+}
+
+static int attempt_start(struct attempt *a)
+{
+	a->s = find_section(a->c, a->ch);
+	if ((a->ch->action == MANAGE_ADD) != !a->s || (a->s && !is_own(a->m, a->s)))
+		return -EAGAIN;
+	a->forward = strcmp(a->ch->kind, "forward") == 0;
+	a->old_given = a->forward && a->s;
+	if (a->old_given && netd_desired_forward(a->s, &a->old) < 0)
+		return -EAGAIN;
+	return change_in_place(a) < 0 || !is_fine(a) ? -EAGAIN : 0;
+}
+
+static int attempt_run(struct attempt *a)
+{
+	if (!a->forward)
+		return reconcile_change_rest(a->m->reconcile);
+	return reconcile_change_forward(a->m->reconcile, a->old_given ? &a->old : NULL,
+					a->new_given ? &a->new : NULL);
+}
+
+/* What could not be written down must not stay. */
+static void attempt_take_back(struct attempt *a)
+{
+	int r;
+
+	attempt_undo(a);
+	if (a->forward)
+		r = reconcile_change_forward(a->m->reconcile, a->new_given ? &a->new : NULL,
+					     a->old_given ? &a->old : NULL);
+	else
+		r = reconcile_change_rest(a->m->reconcile);
+	if (r < 0)
+		log_error("config", "a change could not be taken back; see vnetctl diff");
 }
 
 /* -EAGAIN: nothing has changed, take the long way. */
 static int change_short(struct manage *m, const struct change *ch, struct err *err)
 {
-	struct attempt a = { .c = reconcile_conf(m->reconcile) };
+	struct attempt a = { .m = m, .c = reconcile_conf(m->reconcile), .ch = ch };
 	CLEANUP_FREE char *line = NULL;
 	int r;
 
-	if (strcmp(ch->kind, "forward") != 0 || !a.c || !stamps_same(&m->stamps))
+	if (!a.c || !stamps_same(&m->stamps))
 		return -EAGAIN;
 	line = line_of(ch);
 	if (!line || !journal_fits(m->journal, strlen(line)))
 		return -EAGAIN;
-	r = attempt_start(m, &a, ch);
-	r = r < 0 ? r : attempt_run(m, &a, false);
+	r = attempt_start(&a);
+	r = r < 0 ? r : attempt_run(&a);
 	if (r < 0) {
 		attempt_undo(&a);
 		return -EAGAIN;
 	}
 	r = journal_append(m->journal, m->st->confirmed, line, err);
-	if (r < 0) {
-		if (attempt_run(m, &a, true) < 0)
-			log_error("config", "the change could not be taken back; see vnetctl diff");
-		attempt_undo(&a);
-		return r;
-	}
-	if (ch->action == MANAGE_RM)
-		conf_section_remove(a.c, a.s);
-	return 0;
+	if (r < 0)
+		attempt_take_back(&a);
+	return r;
 }
 
 int manage_change(struct manage *m, const char *who, enum manage_action action, const char *kind,

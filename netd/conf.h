@@ -44,6 +44,8 @@ int netd_conf_read(struct conf *c, const char *path) __attribute__((nonnull));
 
 /* All checks that need no host.  Call it after conf_finish().  O(n log n). */
 void netd_conf_check(struct conf *c) __attribute__((nonnull));
+/* The same but for forwards, when neither they nor the subnets of VLANs have changed. */
+void netd_conf_check_rest(struct conf *c) __attribute__((nonnull));
 
 /* An interface of the host as the checks see it. */
 struct netd_conf_link {
@@ -114,8 +116,9 @@ struct netd_subnets {
 };
 int netd_subnets_build(struct conf *c, struct netd_subnets *ret)
 	__attribute__((nonnull, warn_unused_result));
-/* The half of netd_conf_check() about forwards, NAT and policies; called by it. */
-void netd_conf_check_nat(struct conf *c, const struct netd_subnets *subnets)
+/* The parts of netd_conf_check() about NAT and policies, and about forwards; called by it. */
+void netd_conf_check_nat(struct conf *c) __attribute__((nonnull));
+void netd_conf_check_forwards(struct conf *c, const struct netd_subnets *subnets)
 	__attribute__((nonnull));
 /* What a forward demands for itself, without a look at what others listen on. */
 void netd_conf_check_forward(struct conf *c, const struct netd_subnets *subnets,

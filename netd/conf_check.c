@@ -444,7 +444,7 @@ static void check_identities(struct conf *c)
 			report_twice(c, &v[i - 1], &v[i]);
 }
 
-void netd_conf_check(struct conf *c)
+static void check(struct conf *c, bool forwards)
 {
 	struct netd_subnets subnets = { 0 };
 
@@ -460,6 +460,18 @@ void netd_conf_check(struct conf *c)
 	FOR_EACH(port, c, "port")
 	check_port(c, &subnets, port);
 	check_identities(c);
-	netd_conf_check_nat(c, &subnets);
+	if (forwards)
+		netd_conf_check_forwards(c, &subnets);
+	netd_conf_check_nat(c);
 	netd_subnets_clear(&subnets);
+}
+
+void netd_conf_check(struct conf *c)
+{
+	check(c, true);
+}
+
+void netd_conf_check_rest(struct conf *c)
+{
+	check(c, false);
 }

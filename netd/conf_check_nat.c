@@ -257,11 +257,15 @@ static void check_policies(struct conf *c)
 	}
 }
 
-void netd_conf_check_nat(struct conf *c, const struct netd_subnets *subnets)
+void netd_conf_check_forwards(struct conf *c, const struct netd_subnets *subnets)
 {
 	FOR_EACH(forward, c, "forward")
 	netd_conf_check_forward(c, subnets, forward);
 	check_listeners(c);
+}
+
+void netd_conf_check_nat(struct conf *c)
+{
 	FOR_EACH(nat, c, "nat")
 	check_nat(c, nat);
 	check_policies(c);

@@ -525,14 +525,15 @@ static int build_servers(struct conf *c, struct netd_desired *d)
 
 /* --- all of it ------------------------------------------------------------------------------ */
 
-int netd_desired_build(struct conf *c, const struct netd_conf_host *host, struct netd_desired *ret,
-		       struct err *err)
+static int build(struct conf *c, const struct netd_conf_host *host, bool forwards,
+		 struct netd_desired *ret, struct err *err)
 {
 	int r = build_bridges(c, host, ret);
 
 	r = r < 0 ? r : build_vlans(c, ret);
 	r = r < 0 ? r : build_ports(c, host, ret);
-	r = r < 0 ? r : build_forwards(c, ret);
+	if (forwards)
+		r = r < 0 ? r : build_forwards(c, ret);
 	r = r < 0 ? r : build_sources(c, ret);
 	r = r < 0 ? r : build_policies(c, ret);
 	r = r < 0 ? r : build_extra(c, host, ret);
@@ -543,6 +544,29 @@ int netd_desired_build(struct conf *c, const struct netd_conf_host *host, struct
 	r = vlan_lower(&ret->vlan_net, netd_conf_backend(c, host->caps), host->caps, &ret->links,
 		       err);
 	return r < 0 ? r : nat_lower(&ret->nat_net, &ret->nat, err);
+}
+
+int netd_desired_build(struct conf *c, const struct netd_conf_host *host, struct netd_desired *ret,
+		       struct err *err)
+{
+	return build(c, host, true, ret, err);
+}
+
+int netd_desired_build_rest(struct conf *c, const struct netd_conf_host *host,
+			    const struct netd_desired *kept, struct netd_desired *ret,
+			    struct err *err)
+{
+	int r = build(c, host, false, ret, err);
+
+	for (int i = NAT_SET_FWD4; r == 0 && i <= NAT_SET_FWD6_ANY_RANGE; i++)
+		ret->nat.sets[i] = kept->nat.sets[i];
+	return r;
+}
+
+void netd_desired_part(struct netd_desired *d)
+{
+	for (int i = NAT_SET_FWD4; i <= NAT_SET_FWD6_ANY_RANGE; i++)
+		d->nat.sets[i] = (struct nat_elems){ 0 };
 }
 
 void netd_desired_clear(struct netd_desired *d)

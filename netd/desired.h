@@ -34,6 +34,16 @@ struct netd_desired {
  */
 int netd_desired_build(struct conf *c, const struct netd_conf_host *host, struct netd_desired *ret,
 		       struct err *err) __attribute__((nonnull(1, 2, 3), warn_unused_result));
+/*
+ * The same without forwards, which keep their elements from `kept`: those of the sets of forwards
+ * are then in both, for netd_desired_part().
+ */
+int netd_desired_build_rest(struct conf *c, const struct netd_conf_host *host,
+			    const struct netd_desired *kept, struct netd_desired *ret,
+			    struct err *err)
+	__attribute__((nonnull(1, 2, 3, 4), warn_unused_result));
+/* The elements of forwards are no longer in `d`. */
+void netd_desired_part(struct netd_desired *d) __attribute__((nonnull));
 void netd_desired_clear(struct netd_desired *d) __attribute__((nonnull));
 
 /* One forward section: what a single change needs. */

@@ -25,7 +25,6 @@
 #include "netd/observe.h"
 #include "netd/reconcile_private.h"
 #include "netd/settings.h"
-#include "netd/sight.h"
 
 #define SETTLE_MS	2   /* after the first event, for the rest of a burst */
 #define RETRY_FIRST_MS	200 /* after a failed repair */
@@ -67,14 +66,13 @@ static void forget_flows(struct reconcile *r, const struct plan *plan)
 	reconcile_forget(r);
 }
 
-/* Run it, or have it undone. */
-static int plan_execute(struct reconcile *r, struct plan *plan, struct err *err)
+int reconcile_execute(struct reconcile *r, struct plan *plan, struct err *err)
 {
 	struct plan_port port = queue_port(&r->queue);
 	int rc = plan_run(plan, &port, err);
 
 	r->plan_done_us = now_us();
-	r->in_sync = rc == 0;
+	r->nat_known = rc == 0;
 	if (rc == 0)
 		forget_flows(r, plan);
 	else
@@ -117,9 +115,8 @@ static int demand_servers(struct reconcile *r, struct conf *c)
 	return 0;
 }
 
-/* What is not undone when it fails: the network stands without it, and it is tried again. */
-static void apply_around(struct reconcile *r, struct conf *c, const struct netd_desired *want,
-			 const struct sight *s)
+void reconcile_around(struct reconcile *r, struct conf *c, const struct netd_desired *want,
+		      const struct sight *s)
 {
 	struct err err = { 0 };
 
@@ -152,8 +149,7 @@ static void retry_later(struct reconcile *r)
 	r->retry_ms = r->retry_ms * 2 > RETRY_LAST_MS ? RETRY_LAST_MS : r->retry_ms * 2;
 }
 
-/* `c` and what it wants are in force from now on. */
-static void put_in_force(struct reconcile *r, struct conf *c, struct netd_desired *want)
+void reconcile_put_in_force(struct reconcile *r, struct conf *c, struct netd_desired *want)
 {
 	if (r->conf != c)
 		conf_free(r->conf);
@@ -166,7 +162,7 @@ static void put_in_force(struct reconcile *r, struct conf *c, struct netd_desire
 
 static void note_failure(struct reconcile *r, const struct err *err)
 {
-	r->in_sync = false;
+	r->nat_known = false;
 	r->stats.apply_failed_count++;
 	snprintf(r->stats.last_error, sizeof(r->stats.last_error), "%s", err->text);
 }
@@ -186,7 +182,7 @@ static int apply_plan(struct reconcile *r, struct sight *s, const struct netd_de
 	if (rc == 0) {
 		if (ret_count)
 			*ret_count = plan.count;
-		rc = plan_execute(r, &plan, err);
+		rc = reconcile_execute(r, &plan, err);
 	}
 	/* after the plan: what it made belongs to us already */
 	if (rc == 0)
@@ -208,8 +204,8 @@ int reconcile_apply(struct reconcile *r, struct conf *c, enum reconcile_mode mod
 	rc = rc < 0 ? rc : apply_plan(r, &s, &want, ret_count, &sub);
 	if (rc == 0) {
 		r->stats.apply_count++;
-		apply_around(r, c, &want, &s);
-		put_in_force(r, c, &want);
+		reconcile_around(r, c, &want, &s);
+		reconcile_put_in_force(r, c, &want);
 	}
 	sight_clear(&s);
 	if (rc == 0)
@@ -217,7 +213,7 @@ int reconcile_apply(struct reconcile *r, struct conf *c, enum reconcile_mode mod
 	note_failure(r, &sub);
 	if (mode == RECONCILE_RESTORE) {
 		log_error("config", "%s; trying again", sub.text);
-		put_in_force(r, c, &want);
+		reconcile_put_in_force(r, c, &want);
 		retry_later(r);
 		return 0;
 	}
@@ -305,7 +301,7 @@ int reconcile_down(struct reconcile *r, size_t *ret_count, struct err *err)
 		rc = nat_plan(NULL, &s.nat, NAT_STAGE_AFTER, false, NULL, 0, &plan, err);
 	if (rc == 0) {
 		*ret_count = plan.count;
-		rc = plan_execute(r, &plan, err);
+		rc = reconcile_execute(r, &plan, err);
 	}
 	plan_clear(&plan);
 	if (rc == 0 && settings_apply(r->st, false, false, &s.links, &nothing.links, &sub) < 0)
@@ -314,7 +310,7 @@ int reconcile_down(struct reconcile *r, size_t *ret_count, struct err *err)
 	if (rc < 0)
 		return rc;
 	if (r->conf)
-		put_in_force(r, NULL, &nothing);
+		reconcile_put_in_force(r, NULL, &nothing);
 	if (r->servers && dnsmasq_set_apply(r->servers, NULL, 0, &sub) < 0)
 		log_error("dnsmasq", "%s", sub.text);
 	loop_timer_stop(r->retry);
@@ -337,7 +333,6 @@ static uint64_t patience_ms(struct reconcile *r)
 
 static void look_soon(struct reconcile *r)
 {
-	r->in_sync = false;
 	if (r->event_us)
 		return; /* a look is due already */
 	r->event_us = now_us();
@@ -375,6 +370,21 @@ static int refresh_want(struct reconcile *r, struct sight *s, struct err *err)
 	return 0;
 }
 
+/* What is wanted is about to be built anew: the sight must not borrow from it. */
+static int look_again(struct reconcile *r, struct sight *s, struct err *err)
+{
+	sight_clear(s);
+	return sight_take(r->nl, &r->vlan_caps, r->mac_salt, s, err);
+}
+
+/* At the tables only if somebody wrote to them: they may be large. */
+static int look(struct reconcile *r, struct sight *s, struct err *err)
+{
+	if (r->nat_known && !r->want.missing_count)
+		return sight_take_links(r->nl, &r->vlan_caps, r->mac_salt, &r->want.nat, s, err);
+	return sight_take(r->nl, &r->vlan_caps, r->mac_salt, s, err);
+}
+
 static int repair(struct reconcile *r, struct sight *s, struct err *err)
 {
 	struct plan plan = { 0 };
@@ -383,12 +393,13 @@ static int repair(struct reconcile *r, struct sight *s, struct err *err)
 	/* an interface in use has vanished: go on without it until it is back */
 	if (rc == -ENODEV) {
 		plan_clear(&plan);
-		rc = refresh_want(r, s, err);
+		rc = s->nat_lent ? look_again(r, s, err) : 0;
+		rc = rc < 0 ? rc : refresh_want(r, s, err);
 		rc = rc < 0 ? rc : sight_plan(s, &r->want, &plan, err);
 	}
 	if (rc == 0 && plan.count) {
 		note_drift(r, &plan);
-		rc = plan_execute(r, &plan, err);
+		rc = reconcile_execute(r, &plan, err);
 		if (rc == 0)
 			r->stats.repaired_count += plan.count;
 	}
@@ -408,14 +419,14 @@ static void on_settled(void *ctx)
 	if (!r->conf)
 		return;
 	r->stats.drift_check_count++;
-	rc = sight_take(r->nl, &r->vlan_caps, r->mac_salt, &s, &err);
+	rc = look(r, &s, &err);
 	if (rc == 0 && r->want.missing_count)
 		rc = refresh_want(r, &s, &err);
 	rc = rc < 0 ? rc : repair(r, &s, &err);
 	if (rc == 0)
-		apply_around(r, r->conf, &r->want, &s);
+		reconcile_around(r, r->conf, &r->want, &s);
 	sight_clear(&s);
-	r->in_sync = rc == 0;
+	r->nat_known = rc == 0;
 	if (rc < 0) {
 		r->stats.repair_failed_count++;
 		snprintf(r->stats.last_error, sizeof(r->stats.last_error), "%s", err.text);
@@ -437,6 +448,8 @@ void reconcile_hear(struct reconcile *r)
 
 	if (events & MONITOR_LOST)
 		r->stats.resync_count++;
+	if (events & (MONITOR_LOST | MONITOR_NAT))
+		r->nat_known = false;
 	if (events && r->conf)
 		look_soon(r);
 }

@@ -101,6 +101,12 @@ int reconcile_change_forward(struct reconcile *r, const struct nat_forward *old,
 			     const struct nat_forward *new)
 	__attribute__((nonnull(1), warn_unused_result));
 
+/*
+ * The short way for anything but forwards: the conf in force has been changed in place and checked.
+ * Only links are looked at.  -EAGAIN: nothing was done, take the change back, then as above.
+ */
+int reconcile_change_rest(struct reconcile *r) __attribute__((nonnull, warn_unused_result));
+
 /* The conf in force, NULL before the first apply and after down.  Borrowed. */
 struct conf *reconcile_conf(struct reconcile *r) __attribute__((nonnull));
 

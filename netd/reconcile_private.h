@@ -7,6 +7,7 @@
 #include "netd/monitor.h"
 #include "netd/queue.h"
 #include "netd/reconcile.h"
+#include "netd/sight.h"
 
 #define RECONCILE_SOURCE_COUNT 3
 
@@ -33,15 +34,22 @@ struct reconcile {
 	uint64_t fight_start_ms;
 	unsigned int fight_count;
 	/*
-	 * As far as anybody has told, the kernel holds what `want` says: no operation has failed
-	 * since the last one that went through, and no event is waiting for a look.
+	 * The tables are as `want` says, as far as anybody has told: the last plan went through, and
+	 * the monitor has heard of no other's write since.
 	 */
-	bool in_sync;
+	bool nat_known;
 	struct nat_stales stales; /* of changes done the short way: flows to be forgotten soon */
 	struct loop_timer *forget;
 	struct reconcile_stats stats;
 };
 
+/* Run it, or have it undone; what it leaves stale is forgotten. */
+int reconcile_execute(struct reconcile *r, struct plan *plan, struct err *err);
+/* What is not undone when it fails: the network stands without it, and it is tried again. */
+void reconcile_around(struct reconcile *r, struct conf *c, const struct netd_desired *want,
+		      const struct sight *s);
+/* `c` and what it wants are in force from now on. */
+void reconcile_put_in_force(struct reconcile *r, struct conf *c, struct netd_desired *want);
 /* Take in what the monitor has heard; what concerns us is looked at soon. */
 void reconcile_hear(struct reconcile *r);
 /* Forget the flows that quick changes made stale, now. */

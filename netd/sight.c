@@ -11,7 +11,8 @@
 void sight_clear(struct sight *s)
 {
 	vlan_state_clear(&s->links);
-	nat_state_clear(&s->nat);
+	if (!s->nat_lent)
+		nat_state_clear(&s->nat);
 	free(s->host_links);
 	free(s->host_addrs);
 	*s = (struct sight){ 0 };
@@ -56,6 +57,19 @@ int sight_take(struct nl *nl, const struct vlan_caps *caps, uint64_t mac_salt, s
 	rc = rc < 0 ? rc : observe_nat(nl, &s->nat, err);
 	if (rc < 0)
 		return rc;
+	rc = sight_host(s, caps, mac_salt);
+	return rc < 0 ? err_sys(err, rc, "host") : 0;
+}
+
+int sight_take_links(struct nl *nl, const struct vlan_caps *caps, uint64_t mac_salt,
+		     const struct nat_state *nat, struct sight *s, struct err *err)
+{
+	int rc = observe_vlan(nl, caps, &s->links, err);
+
+	if (rc < 0)
+		return rc;
+	s->nat = *nat;
+	s->nat_lent = true;
 	rc = sight_host(s, caps, mac_salt);
 	return rc < 0 ? err_sys(err, rc, "host") : 0;
 }

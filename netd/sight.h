@@ -17,11 +17,16 @@ struct sight {
 	struct netd_conf_host host;
 	struct netd_conf_link *host_links;
 	struct prefix *host_addrs;
+	bool nat_lent;
 };
 
 /* Look.  `caps` is borrowed by the sight.  The caller clears *s, also after an error. */
 int sight_take(struct nl *nl, const struct vlan_caps *caps, uint64_t mac_salt, struct sight *s,
 	       struct err *err) __attribute__((nonnull(1, 2, 4), warn_unused_result));
+/* Look at links alone; the tables are as `nat` says, which is lent to the sight. */
+int sight_take_links(struct nl *nl, const struct vlan_caps *caps, uint64_t mac_salt,
+		     const struct nat_state *nat, struct sight *s, struct err *err)
+	__attribute__((nonnull(1, 2, 4, 5), warn_unused_result));
 void sight_clear(struct sight *s) __attribute__((nonnull));
 
 /*

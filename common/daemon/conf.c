@@ -2,7 +2,8 @@
 /*
  * The tree of a config: memory, errors, lookup, change.  See conf.h for the contract.
  *
- * Sections hang in their parent's list in the order of the files.  All of them are also in one
+ * Sections hang in their parent's list in the order of the files, and in one of those with the same
+ * name, so that a few among many of another kind are found at once.  All of them are also in one
  * hash table over (parent, type, title), which finds twins while 50,000 are read.  Entries are an
  * array by the key's index in the schema.  All memory is one arena that dies with the conf;
  * a removed section just leaves the list and the table.
@@ -304,6 +305,25 @@ int conf_title_parse(struct conf *c, const struct conf_section_type *type, const
 
 /* ---- sections ---- */
 
+struct conf_alike {
+	struct conf_section *first, *last;
+};
+
+static size_t type_count(const struct conf_section_type *type)
+{
+	size_t n = 0;
+
+	while (type->sections && type->sections[n].name)
+		n++;
+	return n;
+}
+
+static struct conf_alike *alike_of(const struct conf_section *parent,
+				   const struct conf_section_type *type)
+{
+	return &parent->alike[type - parent->type->sections];
+}
+
 struct conf_section *conf_section_new(struct conf *c, struct conf_section *parent,
 				      const struct conf_section_type *type, const char *title,
 				      uint64_t number, struct conf_pos pos)
@@ -313,7 +333,8 @@ struct conf_section *conf_section_new(struct conf *c, struct conf_section *paren
 	if (!s)
 		return NULL;
 	s->entries = conf_alloc(c, (key_count(type) + 1) * sizeof(*s->entries));
-	if (!s->entries)
+	s->alike = conf_alloc(c, (type_count(type) + 1) * sizeof(*s->alike));
+	if (!s->entries || !s->alike)
 		return NULL;
 	s->type = type;
 	s->title = title;
@@ -365,28 +386,42 @@ static bool grow_buckets(struct conf *c)
 	return true;
 }
 
-bool conf_section_link(struct conf *c, struct conf_section *s)
+/* Into the table and both lists, behind `before`; NULL: in front. */
+static void link_behind(struct conf *c, struct conf_section *s, struct conf_section *before)
 {
-	size_t b;
+	size_t b = section_hash(s->parent, s->type, s->title) & (c->bucket_count - 1);
+	struct conf_alike *alike = alike_of(s->parent, s->type);
+	struct conf_section *same = before;
 
-	if (!grow_buckets(c))
-		return false;
-	b = section_hash(s->parent, s->type, s->title) & (c->bucket_count - 1);
 	s->hash_next = c->buckets[b];
 	c->buckets[b] = s;
 	c->section_count++;
-	s->prev = s->parent->last;
-	s->next = NULL;
-	if (s->prev)
-		s->prev->next = s;
+	s->prev = before;
+	s->next = before ? before->next : s->parent->first;
+	*(before ? &before->next : &s->parent->first) = s;
+	*(s->next ? &s->next->prev : &s->parent->last) = s;
+	if (s->next)
+		while (same && same->type != s->type)
+			same = same->prev;
 	else
-		s->parent->first = s;
-	s->parent->last = s;
+		same = alike->last;
+	s->prev_alike = same;
+	s->next_alike = same ? same->next_alike : alike->first;
+	*(same ? &same->next_alike : &alike->first) = s;
+	*(s->next_alike ? &s->next_alike->prev_alike : &alike->last) = s;
+}
+
+bool conf_section_link(struct conf *c, struct conf_section *s)
+{
+	if (!grow_buckets(c))
+		return false;
+	link_behind(c, s, s->parent->last);
 	return true;
 }
 
 void conf_section_remove(struct conf *c, struct conf_section *s)
 {
+	struct conf_alike *alike = alike_of(s->parent, s->type);
 	struct conf_section **at;
 
 	while (s->first)
@@ -398,7 +433,9 @@ void conf_section_remove(struct conf *c, struct conf_section *s)
 	c->section_count--;
 	*(s->prev ? &s->prev->next : &s->parent->first) = s->next;
 	*(s->next ? &s->next->prev : &s->parent->last) = s->prev;
-	s->next = s->prev = s->hash_next = NULL;
+	*(s->prev_alike ? &s->prev_alike->next_alike : &alike->first) = s->next_alike;
+	*(s->next_alike ? &s->next_alike->prev_alike : &alike->last) = s->prev_alike;
+	s->next = s->prev = s->next_alike = s->prev_alike = s->hash_next = NULL;
 }
 
 struct conf_section *conf_section_before(const struct conf_section *s)
@@ -408,15 +445,7 @@ struct conf_section *conf_section_before(const struct conf_section *s)
 
 void conf_section_put_back(struct conf *c, struct conf_section *s, struct conf_section *before)
 {
-	size_t b = section_hash(s->parent, s->type, s->title) & (c->bucket_count - 1);
-
-	s->hash_next = c->buckets[b];
-	c->buckets[b] = s;
-	c->section_count++;
-	s->prev = before;
-	s->next = before ? before->next : s->parent->first;
-	*(before ? &before->next : &s->parent->first) = s;
-	*(s->next ? &s->next->prev : &s->parent->last) = s;
+	link_behind(c, s, before);
 }
 
 struct conf_section *conf_root(struct conf *c)
@@ -424,21 +453,25 @@ struct conf_section *conf_root(struct conf *c)
 	return c->root;
 }
 
-static struct conf_section *skip_to(struct conf_section *s, const char *name)
-{
-	while (s && name && strcmp(s->type->name, name) != 0)
-		s = s->next;
-	return s;
-}
-
 struct conf_section *conf_section_first(const struct conf_section *parent, const char *name)
 {
-	return skip_to(parent->first, name);
+	const struct conf_section_type *type =
+		name ? conf_section_type_find(parent->type, name) : NULL;
+
+	if (!name)
+		return parent->first;
+	return type ? alike_of(parent, type)->first : NULL;
 }
 
 struct conf_section *conf_section_next(const struct conf_section *s, const char *name)
 {
-	return skip_to(s->next, name);
+	struct conf_section *next = s->next;
+
+	if (name && strcmp(s->type->name, name) == 0)
+		return s->next_alike;
+	while (next && name && strcmp(next->type->name, name) != 0)
+		next = next->next;
+	return next;
 }
 
 struct conf_section *conf_section_find(const struct conf *c, const struct conf_section *parent,

@@ -146,6 +146,8 @@ struct conf_entry {
 	struct conf_value *values;
 };
 
+struct conf_alike;
+
 struct conf_section {
 	const struct conf_section_type *type;
 	const char *title; /* "" when it has none; a number without leading zeros */
@@ -154,6 +156,8 @@ struct conf_section {
 	void *user; /* the daemon's own */
 	/* below: for conf*.c; use the functions */
 	struct conf_section *parent, *first, *last, *next, *prev;
+	struct conf_section *next_alike, *prev_alike; /* of the same name in the same section */
+	struct conf_alike *alike;		      /* those inside, by index in type->sections */
 	struct conf_section *hash_next;
 	struct conf_entry **entries; /* by index in type->keys; NULL: not set */
 };
@@ -205,7 +209,7 @@ void conf_errors_clear(struct conf *c);
 /* ---- reading the tree ---- */
 
 struct conf_section *conf_root(struct conf *c);
-/* Sections of one name inside `parent`, in the order of the files; name NULL: all. */
+/* Sections of one name inside `parent`, in the order of the files, O(1) each; name NULL: all. */
 struct conf_section *conf_section_first(const struct conf_section *parent, const char *name);
 struct conf_section *conf_section_next(const struct conf_section *s, const char *name);
 /* By title ("" for one that has none); NULL: none.  O(1). */
