@@ -9,10 +9,14 @@ took in is then on disk, so that nobody's write-back runs in another's round.
 import json
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 
 from peers import BUILD, begin_child
 from sandbox import Failed
+
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -141,14 +145,24 @@ def run_fio(peer, job, seconds, span_mib, seed):
 CLIENTS = {"fio": run_fio, "batch": run_batch}
 
 
+def strangers_s(peer):
+    """Time that all user code took on this machine, but for the server, its client and us.  The
+    kernel's time is left out: it writes back what a page cache holds, which is a server's work."""
+    with open("/proc/stat", encoding="ascii") as f:
+        user, nice = (int(x) for x in f.readline().split()[1:3])
+    own = os.times()
+    return (user + nice) / TICKS_PER_S - peer.user_s() - own.user - own.children_user
+
+
 def measure(peer, client, job, seconds, span_mib, seed):
     if job.cold:
         peer.stop()
         peer.drop_caches()
         peer.start()
-    before = peer.cpu_s()
+    begin, strangers, before = time.monotonic(), strangers_s(peer), peer.cpu_s()
     out = CLIENTS[client](peer, job, seconds, span_mib, seed)
     out["cpu_us"] = (peer.cpu_s() - before) * 1e6 / out["requests"]
+    out["strangers"] = (strangers_s(peer) - strangers) / (time.monotonic() - begin)
     if job.writes() and peer.medium == "disk":
         settle_s = settle(peer)
         out["settled_per_s"] = out["requests"] / (out["seconds"] + settle_s)

@@ -93,6 +93,10 @@ class Peer:
         """CPU time of the process with all its threads, ended ones included."""
         return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3)
 
+    def user_s(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as f:
+            return int(f.read().rpartition(")")[2].split()[11]) / os.sysconf("SC_CLK_TCK")
+
     def signal(self, number):
         if self.process:
             self.process.send_signal(number)

@@ -122,9 +122,9 @@ def description(run):
             + (spans and "; " + spans) + ".")
 
 
-CELLS = ("A cell is requests per second · server CPU time per request in µs · p99 latency in ms. In "
-         "brackets: the rate with the time of a FLUSH after the writes, when what a page cache took "
-         "in is on disk.")
+CELLS = ("A cell is requests per second · server CPU time per request in µs · p99 latency in ms. "
+         "In brackets: the rate with the time of a FLUSH after the writes, when what a page cache "
+         "took in is on disk.")
 
 
 def fold(text):

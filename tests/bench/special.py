@@ -12,7 +12,7 @@ RECOVERIES = {  # name -> pool keys, MiB written to, whether each leaf of the ma
     # A checkpoint is also due when a sixth of the node cache was changed: with the default cache
     # these 2 GiB are changed again and again until the journal is what limits it.
     "hot": ("journal = 256M", 2048, False),
-    # All over the volume, with a node cache that holds six times its map: each leaf is loaded again.
+    # All over the volume, with a cache of six times its map's size: each leaf is loaded again.
     "wide": ("journal = 256M cache = 1700M", WIDE_MIB, True),
 }
 SMOKE_RECOVERIES = {"hot": ("journal = 4M", 64, True)}
