@@ -2,7 +2,7 @@
 /*
  * blockd's configuration.
  *
- *	root: control runtime connections handshake_timeout log_level
+ *	root: control runtime connections handshake_timeout memory log_level
  *	listen "name" { address socket_activation mode owner group insecure default }
  *	pool   "name" { path size journal cache data_cache buffers ahead spin_us create }
  *	volume "name" { pool size reserve description }
@@ -21,9 +21,11 @@
 #include <sys/un.h>
 
 #include "blockd/conf.h"
+#include "blockd/defaults.h"
 #include "blockd/nbd/export_name.h"
 #include "blockd/server.h"
 #include "common/base/nearest.h"
+#include "common/base/units.h"
 #include "thin/thin.h"
 
 #define CONNECTIONS_MAX 65535u
@@ -132,6 +134,12 @@ static const struct conf_key root_keys[] = {
 	  .min = 100,
 	  .max = 3600 * 1000,
 	  .help = "a client that has not finished its handshake by then is dropped" },
+	{ .name = "memory",
+	  .type = CONF_SIZE,
+	  .min = DEFAULTS_MEMORY_MIN,
+	  .max = 1ULL << 50,
+	  .check = check_block_multiple,
+	  .help = "what the sizes of caches are derived from; the host's or the cgroup's" },
 	{ .name = "log_level",
 	  .type = CONF_WORD,
 	  .preset = "info",
@@ -188,18 +196,15 @@ static const struct conf_key pool_keys[] = {
 	  .help = "the intent log, fixed when the pool is made" },
 	{ .name = "cache",
 	  .type = CONF_SIZE,
-	  .preset = "64M",
 	  .min = THIN_NODE_CACHE_MIN,
 	  .max = 1ULL << 40,
 	  .help = "memory for the maps of the volumes" },
 	{ .name = "data_cache",
 	  .type = CONF_SIZE,
-	  .preset = "0",
 	  .max = 1ULL << 42,
 	  .help = "memory for blocks read and written lately; 0: none" },
 	{ .name = "buffers",
 	  .type = CONF_SIZE,
-	  .preset = "64M",
 	  .min = 34u << 20,
 	  .max = 1ULL << 36,
 	  .help = "memory for requests on their way" },
@@ -531,6 +536,51 @@ static int preset_runtime(struct blockd_conf *conf, struct err *err)
 	return conf_entry_set(conf->tree, root, "runtime", texts, 1, err);
 }
 
+/* Set `key`, unless the file does. */
+static int preset_size(struct conf *tree, struct conf_section *s, const char *key, uint64_t bytes,
+		       struct err *err)
+{
+	char text[UNITS_TEXT_MAX];
+	const char *texts[] = { size_format(bytes, text) };
+
+	return conf_is_set(s, key) ? 0 : conf_entry_set(tree, s, key, texts, 1, err);
+}
+
+static int preset_pool(struct conf *tree, struct conf_section *s, uint64_t memory, size_t count,
+		       struct err *err)
+{
+	const char *path = conf_text(s, "path");
+	uint64_t there = path ? defaults_file_bytes(path) : 0, size = conf_number(s, "size");
+	struct defaults d;
+	int rc;
+
+	size = size > there ? size : there;
+	defaults_derive(memory, count, size, &d);
+	rc = preset_size(tree, s, "cache", d.cache_bytes, err);
+	if (rc == 0)
+		rc = preset_size(tree, s, "data_cache", d.data_cache_bytes, err);
+	if (rc == 0)
+		rc = preset_size(tree, s, "buffers", d.buffer_bytes, err);
+	/* a pool that exists has the journal that it was made with */
+	if (rc == 0 && conf_flag(s, "create") && size && !there)
+		rc = preset_size(tree, s, "journal", d.journal_bytes, err);
+	return rc;
+}
+
+/* What is derived from the host. */
+static int preset_sizes(struct blockd_conf *conf, struct err *err)
+{
+	struct conf_section *root = conf_root(conf->tree), *s;
+	size_t count = count_sections(conf->tree, "pool");
+	uint64_t memory;
+	int rc = preset_size(conf->tree, root, "memory", defaults_memory(""), err);
+
+	memory = conf_number(root, "memory");
+	for (s = conf_section_first(root, "pool"); s && rc == 0; s = conf_section_next(s, "pool"))
+		rc = preset_pool(conf->tree, s, memory, count, err);
+	return rc;
+}
+
 int blockd_conf_load(const char *path, FILE *errors, struct blockd_conf **ret_conf)
 {
 	struct blockd_conf *conf = calloc(1, sizeof(*conf));
@@ -545,6 +595,8 @@ int blockd_conf_load(const char *path, FILE *errors, struct blockd_conf **ret_co
 	(void)conf_read_file(conf->tree, path);
 	(void)conf_finish(conf->tree);
 	rc = preset_runtime(conf, &err);
+	if (rc == 0)
+		rc = preset_sizes(conf, &err);
 	if (rc < 0)
 		goto out;
 	rc = take_all(conf);

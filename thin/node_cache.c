@@ -11,6 +11,9 @@
 
 #define BAD_RETRY_MS 1000u /* a node that could not be read is tried again after this */
 
+/* A smaller cache is a test's, or one of a host where huge pages would waste too much of it. */
+#define PREFAULT_FROM (16u << 20)
+
 int node_cache_init(struct thin_pool *pool, uint64_t bytes)
 {
 	struct node_cache *nc = &pool->nodes;
@@ -35,6 +38,10 @@ int node_cache_init(struct thin_pool *pool, uint64_t bytes)
 		node_cache_fini(nc);
 		return -ENOMEM;
 	}
+	if (nc->pages_bytes >= PREFAULT_FROM) {
+		memory_huge(nc->pages, nc->pages_bytes);
+		prefault_start(&nc->prefault, nc->pages, nc->pages_bytes);
+	}
 	for (uint32_t i = nc->count; i-- > 0;) {
 		struct node *n = &nc->node[i];
 
@@ -51,6 +58,7 @@ int node_cache_init(struct thin_pool *pool, uint64_t bytes)
 
 void node_cache_fini(struct node_cache *nc)
 {
+	prefault_stop(&nc->prefault);
 	memory_unmap(nc->pages, nc->pages_bytes);
 	memory_unmap(nc->node, nc->node_bytes);
 	free(nc->bucket);

@@ -16,6 +16,7 @@
 
 #include "thin/dev.h"
 #include "thin/format.h"
+#include "thin/prefault.h"
 #include "thin/space.h"
 #include "thin/task.h"
 
@@ -71,6 +72,7 @@ struct node_cache {
 		made_count; /* DIRTY since the last cut, dropped ones included: a replay has them */
 	uint32_t unused_count, dirty_count, writing_count, loading_count;
 	uint64_t pages_bytes, node_bytes;
+	struct prefault prefault;
 };
 
 struct thin_pool;

@@ -141,6 +141,10 @@ class Blockd(Server):
         self.control = os.path.join(folder, "control.sock")
         self.config_path = os.path.join(folder, "blockd.conf")
         self.binary = program("BLOCKD", "blockd", "blockd")
+        # sizes of their own: a test must not depend on the host's memory, nor take much of it
+        for key, size in (("cache", "64M"), ("data_cache", "32M"), ("buffers", "64M")):
+            if not re.search(rf"\b{key} =", pool_keys):
+                pool_keys += f" {key} = {size}"
         lines = [f'control = "{self.control}"',
                  f'listen "local" {{ address = "unix:{self.socket}" }}',
                  f'pool "main" {{ path = "{self.pool_path}" size = {pool_size} {pool_keys} '

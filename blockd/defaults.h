@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sizes that an administrator need not think about; blockd.conf(5) has the table.
+ *
+ * All pools together get a quarter of the memory that there is for blockd: the host's, or what a
+ * cgroup leaves of it.  Each has an equal share of that quarter:
+ *
+ *	cache		pool / 256: the maps of a full pool; 16M to share / 4
+ *	buffers		share / 16; 34M to 128M.  The engine takes half as much again
+ *	data_cache	what is left of the share, at most half of it, and no more than the pool
+ *	journal		pool / 64; 4M to 256M, no more than half of the pool
+ *
+ * So the sum stays within the quarter, but where the least sizes (67M a pool) are more.
+ */
+#ifndef BLOCKD_DEFAULTS_H
+#define BLOCKD_DEFAULTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define DEFAULTS_MEMORY_MIN (64ull << 20)
+
+struct defaults {
+	uint64_t cache_bytes, data_cache_bytes, buffer_bytes, journal_bytes;
+};
+
+/* Pure.  `pool_count` at least 1; `pool_bytes` 0: not known, as if it were small. */
+void defaults_derive(uint64_t memory_bytes, size_t pool_count, uint64_t pool_bytes,
+		     struct defaults *ret_defaults);
+
+/*
+ * The memory there is: the host's, or the least limit of the cgroups this process is in (memory.max
+ * and memory.high of version 2, memory.limit_in_bytes of version 1).  `root` stands before /proc
+ * and /sys, "" but for tests.  Blocking: reads a few files.
+ */
+uint64_t defaults_memory(const char *root);
+
+/* The size of a file or block device, 0 when there is none.  Opens nothing. */
+uint64_t defaults_file_bytes(const char *path);
+
+#endif
