@@ -5,8 +5,8 @@
  *
  * One turn:
  *
- *	sleep in epoll for the device, the mailbox, the sockets, the pool's deadline; first poll for a
- *	moment, while that pays (spin.h)
+ *	poll for a moment, while that pays (spin.h), then sleep, in epoll:
+ *		for the device, the mailbox, the sockets, the pool's deadline
  *	open the letters: tasks, new connections
  *	deliver the device's completions
  *	each connection that has bytes: one receive, parse, submit		(fair turns)

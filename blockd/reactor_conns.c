@@ -108,8 +108,7 @@ static void end(struct reactor *r, struct session *s)
 	}
 	if (s->fd >= 0)
 		close(s->fd);
-	transmit_free(s->transmit);
-	s->transmit = NULL;
+	transmit_abort(s->transmit, ""); /* gives all back; its memory goes with the session */
 	thin_vol_close(s->adopt.vol);
 	r->stat.recvs += s->recvs;
 	r->stat.sends += s->sends;
@@ -127,7 +126,7 @@ static void adopt_open(struct letter *letter)
 	s->fd = s->adopt.fd;
 	thin_vol_stat(s->adopt.vol, &stat);
 	s->vol = vol_take(r, stat.id);
-	if (!s->vol || session_start(s, r->pool, r->bufs, r->epoll_fd, r->now_ms)) {
+	if (!s->vol || session_start(s, r->now_ms)) {
 		snprintf(s->reason, sizeof(s->reason), "out of memory or descriptors");
 		end(r, s);
 		return;
@@ -254,6 +253,8 @@ static bool has_more(struct session *s)
 {
 	struct iovec iov[2];
 
+	if (s->fd >= 0 && transmit_has_yielded(s->transmit))
+		return true;
 	if (!session_can_receive(s))
 		return false;
 	return s->lingering || transmit_rx_iov(s->transmit, iov);

@@ -53,7 +53,7 @@ struct session {
 	uint64_t mark_ms, mark_bytes; /* of the stall watch */
 };
 
-/* On the control thread.  NULL without memory; takes nothing then. */
+/* On the control thread, with the pool open.  NULL without memory; takes nothing then. */
 struct session *session_new(struct reactor *reactor, const struct reactor_adopt *adopt);
 /* Anywhere, once nothing of the reactor's is held any more. */
 void session_free(struct session *s);
@@ -61,8 +61,7 @@ void session_free(struct session *s);
 /* All else on the reactor's thread. */
 
 /* Begin: -errno and a reason if it can not. */
-int session_start(struct session *s, struct thin_pool *pool, struct bufpool *bufs, int epoll_fd,
-		  uint64_t now_ms);
+int session_start(struct session *s, uint64_t now_ms);
 /* What epoll said. */
 void session_event(struct session *s, uint32_t events);
 /* Receive once; true if there may be more at once. */

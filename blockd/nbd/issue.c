@@ -78,10 +78,15 @@ static bool issue_read(struct transmit *t)
 	bool split = t->structured && !(q->flags & NBD_CMD_FLAG_DF);
 
 	while (q->issued < q->len) {
-		struct piece *piece = issue_piece(t, split);
+		struct piece *piece;
 
+		t->yielded = !t->turn_bytes;
+		if (t->yielded)
+			return false;
+		piece = issue_piece(t, split);
 		if (!piece)
 			return false;
+		t->turn_bytes -= min_u32(t->turn_bytes, piece->len);
 		q->issued += piece->len;
 		issue_submit(t, piece, THIN_READ, 0);
 	}

@@ -32,6 +32,9 @@
  * aligned buffers.  What is missing of a payload is received in place; after a large WRITE only a
  * header's length is asked for behind it, so that the next large payload lands in place as well.
  *
+ * A turn gives the engine at most TURN_BYTES of READs (and one piece more), then the parser yields
+ * until the next: what one client has queued is not the delay of the others.
+ *
  * Validation order (the first that applies is the answer): command, flags, read-only, range, size.
  */
 #include "blockd/nbd/transmit_priv.h"
@@ -117,7 +120,7 @@ void transmit_break(struct transmit *t, const char *reason)
 	t->state = TRANSMIT_BROKEN;
 	t->reason = reason;
 	t->phase = RX_OVER;
-	t->wants_memory = false;
+	t->wants_memory = t->yielded = false;
 	if (t->filling)
 		transmit_release_piece(t, t->filling);
 	t->filling = NULL;
@@ -347,7 +350,8 @@ static bool advance(struct transmit *t)
 {
 	uint32_t in_flight = t->in_flight;
 
-	t->wants_memory = false;
+	t->wants_memory = t->yielded = false;
+	t->turn_bytes = TURN_BYTES;
 	while (step(t))
 		;
 	if (t->phase == RX_OVER)
@@ -492,6 +496,13 @@ struct transmit *transmit_new(const struct transmit_params *params)
 	return t;
 }
 
+void transmit_set_volume(struct transmit *t, struct io_counters *counters,
+			 struct io_latency *latency)
+{
+	t->volume_counters = counters;
+	t->volume_latency = latency;
+}
+
 void transmit_free(struct transmit *t)
 {
 	if (!t)
@@ -525,6 +536,11 @@ uint32_t transmit_open_requests(const struct transmit *t)
 uint64_t transmit_held_bytes(const struct transmit *t)
 {
 	return t->account.held_bytes;
+}
+
+bool transmit_has_yielded(const struct transmit *t)
+{
+	return t->yielded;
 }
 
 bool transmit_wants_memory(const struct transmit *t)

@@ -55,9 +55,12 @@ enum transmit_state {
 	TRANSMIT_BROKEN,   /* close at once; transmit_reason() says why */
 };
 
-/* NULL without memory. */
+/* NULL without memory.  Any thread may make it and free it. */
 struct transmit *transmit_new(const struct transmit_params *params);
-/* Nothing may be in flight.  NULL is fine. */
+/* Where to count besides, instead of what the parameters said. */
+void transmit_set_volume(struct transmit *t, struct io_counters *counters,
+			 struct io_latency *latency);
+/* Nothing may be in flight.  After transmit_abort() on any thread.  NULL is fine. */
 void transmit_free(struct transmit *t);
 
 enum transmit_state transmit_state(const struct transmit *t);
@@ -96,6 +99,8 @@ void transmit_abort(struct transmit *t, const char *reason);
 uint32_t transmit_in_flight(const struct transmit *t); /* engine requests */
 uint32_t transmit_open_requests(const struct transmit *t);
 uint64_t transmit_held_bytes(const struct transmit *t);
+/* Has issued as much as one turn may: go on with transmit_retry() in the next. */
+bool transmit_has_yielded(const struct transmit *t);
 /* Parsing stands still for want of a buffer. */
 bool transmit_wants_memory(const struct transmit *t);
 /* Holds buffers that only the client can set free: unsent answers, an incomplete payload. */

@@ -13,6 +13,7 @@
 #define HOLE_MIN    (32u << 10)	  /* a smaller hole between data is sent as zeroes */
 #define RX_SIZE	    (34u * 4096u) /* a batch of 32 WRITEs of 4 KiB, in one go */
 #define LARGE_WRITE (32u << 10)	  /* from here on payloads are received in place */
+#define TURN_BYTES  (256u << 10)  /* of READs given to the engine at a time, and one piece more */
 #define DRAIN_MAX   (2ull * NBD_PAYLOAD_MAX)
 
 /* A request of the client, from its header to its last byte of answer. */
@@ -85,8 +86,10 @@ struct transmit {
 
 	/* receive */
 	enum rx_phase phase;
-	bool wants_memory, wants_slot;
-	bool expect_large; /* the last request was a large WRITE: the next may be one too */
+	bool wants_memory;
+	bool yielded;	     /* RX_ISSUE goes on in the next turn */
+	uint32_t turn_bytes; /* of READs that may still be issued in this one */
+	bool expect_large;   /* the last request was a large WRITE: the next may be one too */
 	struct request *current;
 	struct piece *filling;
 	uint64_t drain_left;

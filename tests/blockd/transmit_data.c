@@ -138,6 +138,41 @@ static void large_simple_reads_are_not_interleaved(void **state)
 	end(rig);
 }
 
+/* A long queue of large READs leaves the other connections their turn. */
+static void a_turn_issues_a_bounded_part_of_a_queue(void **state)
+{
+	enum { COUNT = 16, LEN = 128 << 10 };
+	struct rig *rig = begin(false);
+	struct nbd_request batch[COUNT];
+	struct cursor answers;
+	unsigned i, seen = 0;
+
+	fill_pattern(rig);
+	for (i = 0; i < COUNT; i++)
+		batch[i] = header(NBD_CMD_READ, 0, i, (uint64_t)i * LEN, LEN);
+	transmit_inject(rig->t, batch, sizeof(batch));
+	assert_in_range(transmit_held_bytes(rig->t), LEN, 3 * LEN);
+	assert_true(transmit_has_yielded(rig->t));
+	assert_false(transmit_wants_memory(rig->t));
+	assert_true(transmit_retry(rig->t)); /* the next turn */
+	assert_in_range(transmit_held_bytes(rig->t), 2 * LEN, 6 * LEN);
+	settle(rig);
+	assert_false(transmit_has_yielded(rig->t));
+	answers = received(rig);
+	for (i = 0; i < COUNT; i++) {
+		uint64_t cookie;
+
+		cursor_skip(&answers, 8);
+		cookie = cookie_of(&answers);
+		assert_pattern(cursor_bytes(&answers, LEN), cookie * LEN, LEN);
+		seen |= 1u << cookie;
+	}
+	took(rig, &answers);
+	assert_int_equal(seen, (1u << COUNT) - 1);
+	expect_nothing(rig);
+	end(rig);
+}
+
 static void zero_length_requests_are_harmless(void **state)
 {
 	int structured;
@@ -167,6 +202,7 @@ int main(void)
 		cmocka_unit_test(bytes_may_come_in_any_portions),
 		cmocka_unit_test(every_request_of_a_batch_is_answered_once),
 		cmocka_unit_test(large_simple_reads_are_not_interleaved),
+		cmocka_unit_test(a_turn_issues_a_bounded_part_of_a_queue),
 		cmocka_unit_test(zero_length_requests_are_harmless),
 	};
 
