@@ -284,10 +284,12 @@ static bool client_send(struct client *client)
 		if (got < 0 && errno == EAGAIN)
 			return true;
 		if (got < 0 && errno != EINTR) {
-			/* ABORT and a close at once is a clean end. */
-			if (handshake_state(client->handshake) == HANDSHAKE_TALKING)
-				client->server->stat.handshake_errors++;
-			client_end(client);
+			/* It has gone: between options, or behind ABORT, a clean end. */
+			handshake_closed(client->handshake);
+			if (handshake_state(client->handshake) == HANDSHAKE_FAILED)
+				handshake_failed(client);
+			else
+				client_end(client);
 			return false;
 		}
 		if (got > 0)

@@ -110,6 +110,23 @@ static int trim(struct req_state *rs)
 	return r == -ENOSPC ? 0 : r; /* advice; on a full pool it may not be taken */
 }
 
+/*
+ * More is to be provisioned than there can be.  Not begun then: the part that could be had would
+ * be kept from everybody else, for nothing.
+ */
+static bool is_hopeless(const struct req_state *rs)
+{
+	struct thin_pool *pool = rs->pool;
+	const struct volume *vol = rs->req->vol->volume;
+	uint64_t blocks = rs->req->len / FMT_BLOCK;
+	uint64_t there = vol->mapped_blocks + vol->reserved_blocks; /* may be in the range */
+	uint64_t used = pool->space.alloc_count - pool->reclaim_blocks + pool_promised(pool);
+
+	if (vol->reserve_full || reclaim_pending(pool))
+		return false;
+	return blocks > there && used + (blocks - there) > pool->space.block_count;
+}
+
 static int zero(struct req_state *rs)
 {
 	const struct thin_req *req = rs->req;
@@ -118,6 +135,8 @@ static int zero(struct req_state *rs)
 
 	if (req->flags & THIN_FAST && (req->offset % FMT_BLOCK || end % FMT_BLOCK))
 		return -ENOTSUP;
+	if (req->flags & THIN_NO_HOLE && rs->pos == req->offset && is_hopeless(rs))
+		return -ENOSPC;
 	while (!r && rs->pos < end) {
 		if (rs->pos % FMT_BLOCK || end - rs->pos < FMT_BLOCK)
 			r = write_some(rs, NULL);

@@ -6,8 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OPTIONS_MAX	  512 /* bytes behind an empty name */
-#define LOCK_OPTION_SHOWN 32  /* bytes of it in the text for the client */
+#define OPTIONS_MAX 512 /* bytes behind an empty name */
 
 static int name_part(const char *from, size_t len, char *to, struct err *err)
 {
@@ -22,15 +21,22 @@ static int name_part(const char *from, size_t len, char *to, struct err *err)
 
 /*
  * Options of the grammar that ask for the write lock.  A client that names them counts on being
- * fenced, so they are refused, not ignored; and by policy, as the name is well-formed.
+ * fenced, so they are refused, not ignored; and by policy, as the name is well-formed.  Returns the
+ * option as we write it (what a client sent has no place in a log), NULL for another.
  */
-static bool is_lock_option(const char *at, size_t len)
+static const char *lock_option(const char *at, size_t len)
 {
-	static const char holder[] = "holder=", standby[] = "standby", single[] = "single";
+	static const char *const options[] = { "holder=", "standby", "single" };
+	size_t i;
 
-	return (len >= strlen(holder) && !memcmp(at, holder, strlen(holder))) ||
-	       (len == strlen(standby) && !memcmp(at, standby, len)) ||
-	       (len == strlen(single) && !memcmp(at, single, len));
+	for (i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		size_t known = strlen(options[i]);
+
+		if (len >= known && !memcmp(at, options[i], known) &&
+		    (len == known || options[i][known - 1] == '='))
+			return options[i];
+	}
+	return NULL;
 }
 
 static int name_options(const char *at, const char *end, struct export_name *name, struct err *err)
@@ -38,12 +44,12 @@ static int name_options(const char *at, const char *end, struct export_name *nam
 	while (at < end) {
 		const char *stop = memchr(at, ';', (size_t)(end - at));
 		size_t len = (size_t)((stop ? stop : end) - at);
+		const char *lock;
 
-		if (is_lock_option(at, len))
+		lock = lock_option(at, len);
+		if (lock)
 			return err_set(err, -EACCES,
-				       "this version has no write locks: leave \";%.*s\" away",
-				       (int)(len < LOCK_OPTION_SHOWN ? len : LOCK_OPTION_SHOWN),
-				       at);
+				       "this version has no write locks: leave \";%s\" away", lock);
 		if (len != 2 || memcmp(at, "ro", 2))
 			return err_set(err, -ENOENT,
 				       "no such export: unknown option behind ';' (known: ro)");

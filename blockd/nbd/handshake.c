@@ -333,7 +333,8 @@ void handshake_closed(struct handshake *h)
 {
 	if (h->state != HANDSHAKE_TALKING)
 		return;
-	if (h->phase == PHASE_OPTION_HEADER && h->in_used == h->in_done)
+	if ((h->phase == PHASE_OPTION_HEADER || h->phase == PHASE_LISTING) &&
+	    h->in_used == h->in_done)
 		handshake_finish(h, HANDSHAKE_CLOSING);
 	else
 		handshake_fail(h, "closed by the client in mid-handshake");

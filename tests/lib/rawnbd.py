@@ -41,6 +41,15 @@ def eventually(condition, text, limit_s=10):
         time.sleep(0.01)
 
 
+def context_option(name, queries):
+    """The payload of LIST_META and SET_META."""
+    raw = name.encode()
+    data = struct.pack(">I", len(raw)) + raw + struct.pack(">I", len(queries))
+    for query in queries:
+        data += struct.pack(">I", len(query)) + query.encode()
+    return data
+
+
 class Client:
     def __init__(self, sock):
         self.sock, self.structured = sock, False
@@ -98,15 +107,13 @@ class Client:
         raw = name.encode()
         return self.option_result(option, struct.pack(">I", len(raw)) + raw + b"\0\0")
 
-    def go(self, name, structured=True, contexts=True):
+    def go(self, name, structured=True, contexts=("base:allocation",)):
         self.flags()
         if structured:
             check(self.option_result(STRUCTURED_REPLY)[0] == ACK, "structured replies")
             self.structured = True
             if contexts:
-                raw, query = name.encode(), b"base:allocation"
-                check(self.option_result(SET_META, struct.pack(">I", len(raw)) + raw +
-                                         struct.pack(">II", 1, len(query)) + query)[0] == ACK)
+                check(self.option_result(SET_META, context_option(name, contexts))[0] == ACK)
         kind, text, _ = self.go_result(name)
         check(kind == ACK, f"GO {name}: {kind:x} {text}")
         return self
@@ -146,6 +153,24 @@ class Client:
         error, got, reply = self.reply(length if command == READ else 0)
         check(got == cookie, "cookie")
         return error, reply
+
+    def status(self, offset, length, flags=0, cookie=7):
+        """(error, {context id: [(length, flags)]})."""
+        self.send_request(BLOCK_STATUS, offset, length, cookie, flags)
+        error, found = 0, {}
+        if not self.structured:
+            return self.reply()[0], found
+        while True:
+            done, kind, got, data = self.chunk()
+            check(got == cookie, "cookie")
+            if kind >> 15:
+                error = struct.unpack(">I", data[:4])[0]
+            elif kind == 5:
+                context = struct.unpack(">I", data[:4])[0]
+                check(context not in found and len(data) > 4, "a chunk for each context")
+                found[context] = list(struct.iter_unpack(">II", data[4:]))
+            if done & 1:
+                return error, found
 
     def write(self, offset, data):
         check(self.do(WRITE, offset, data=data)[0] == 0, "write")

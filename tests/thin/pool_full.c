@@ -155,6 +155,33 @@ static void test_no_hole_is_a_promise(void **state)
 	free(buf);
 }
 
+/* More than the pool has is refused at once: nothing of it is kept, nothing has changed. */
+static void test_no_hole_beyond_the_pool(void **state)
+{
+	struct pool_rig r;
+	char *buf = rig_buf(BLK, 1);
+	struct thin_req zero = { .op = THIN_ZERO,
+				 .flags = THIN_NO_HOLE,
+				 .len = (POOL_BLOCKS + 1) * BLK };
+	struct thin_vol *vol;
+	struct thin_pool_stat st;
+
+	pool_rig_create(&r, POOL_BLOCKS, 32);
+	vol = pool_rig_volume(&r, "large", 2 * POOL_BLOCKS);
+	memset(buf, 1, BLK);
+	assert_int_equal(pool_rig_io(&r, THIN_WRITE, vol, 0, 1, buf), 0);
+	zero.vol = vol;
+	assert_int_equal(pool_rig_run(&r, &zero), -ENOSPC);
+	thin_pool_stat(r.pool, &st);
+	assert_int_equal(st.reserved_blocks, 0);
+	check(&r, vol, 1, buf);
+	zero.len = 100 * BLK;
+	assert_int_equal(pool_rig_run(&r, &zero), 0);
+	thin_vol_close(vol);
+	pool_rig_free(&r);
+	free(buf);
+}
+
 static int create_reserved(struct pool_rig *r, const char *name, uint64_t blocks)
 {
 	struct thin_req req = { .op = THIN_VOL_CREATE,
@@ -200,8 +227,11 @@ static void test_reserved_volume(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rounds),		cmocka_unit_test(test_large_overwrite),
-		cmocka_unit_test(test_trim_gives_back), cmocka_unit_test(test_no_hole_is_a_promise),
+		cmocka_unit_test(test_rounds),
+		cmocka_unit_test(test_large_overwrite),
+		cmocka_unit_test(test_trim_gives_back),
+		cmocka_unit_test(test_no_hole_is_a_promise),
+		cmocka_unit_test(test_no_hole_beyond_the_pool),
 		cmocka_unit_test(test_reserved_volume),
 	};
 
