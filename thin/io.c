@@ -297,6 +297,7 @@ void flush_step(struct thin_pool *pool, struct task *task)
 {
 	struct req_state *rs = TASK_OF(task, struct req_state, task);
 
+	journal_flush_asked(pool);
 	if (pool->read_only && !pool->failed)
 		io_finish(rs, 0);
 	else

@@ -197,6 +197,10 @@ static void slots_commit(struct thin_pool *pool, uint32_t count)
 
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	h->slots = le32_put(le32_get(h->slots) + count);
+	j->slots_since += count;
+	if (j->eager) /* in vain */
+		j->flush_habit = 0;
+	j->eager = false;
 	if (!j->records_unflushed) {
 		j->records_unflushed = true;
 		j->first_record_ms = pool->now_ms;
@@ -349,6 +353,31 @@ static bool commit_wanted(const struct thin_pool *pool)
 	       space_room_logged(&pool->space) < pool->space.logged.capacity / 2;
 }
 
+void journal_flush_asked(struct thin_pool *pool)
+{
+	struct journal *j = &pool->journal;
+
+	if (!j->slots_since)
+		return;
+	if (j->admitted_records || j->slots_since != j->habit_slots ||
+	    j->slots_since > JOURNAL_HABIT_SLOTS)
+		j->flush_habit = 0;
+	else if (j->flush_habit < JOURNAL_HABIT)
+		j->flush_habit++;
+	j->habit_slots = j->slots_since;
+	j->slots_since = 0;
+	j->eager = false;
+}
+
+/* The client's next request is going to be a FLUSH of what has just been published. */
+static bool flush_expected(const struct thin_pool *pool)
+{
+	const struct journal *j = &pool->journal;
+
+	return j->flush_habit >= JOURNAL_HABIT && j->slots_since == j->habit_slots &&
+	       !j->admitted_records && j->records_unflushed && STAILQ_EMPTY(&j->waiters);
+}
+
 static void commit_start(struct thin_pool *pool)
 {
 	struct journal *j = &pool->journal;
@@ -368,8 +397,12 @@ void journal_run(struct thin_pool *pool)
 	struct journal *j = &pool->journal;
 
 	answer(pool, j->flushed, 0);
-	if (!j->committing && !pool->failed && commit_wanted(pool))
+	if (!j->committing && !pool->failed && commit_wanted(pool)) {
 		commit_start(pool);
+	} else if (!j->committing && !pool->failed && flush_expected(pool)) {
+		commit_start(pool);
+		j->eager = j->committing;
+	}
 	if (j->committing && !j->flushing && j->flushed >= j->target)
 		j->committing = false; /* a checkpoint has done it */
 	if (j->committing && !j->flushing && j->compl >= j->target && !checkpoint_flushing(pool))

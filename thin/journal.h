@@ -14,6 +14,12 @@
  * waiter whose page is not behind the target is answered.  One commit at a time, the next one
  * gathers waiters meanwhile.
  *
+ * A client that writes, waits for its answers and then flushes, again and again, waits for the log
+ * page and the device flush while nothing else happens.  So once JOURNAL_HABIT FLUSHes in a row
+ * came when every write was answered, each behind as many records as the one before, the commit
+ * begins when the last of so many is published, beside the answer's way to the client and the
+ * FLUSH's way back.  A write that comes instead of the FLUSH ends the habit: one commit in vain.
+ *
  * The page buffers lie in the shadow area when there is one (thin.h), so that a process that dies
  * leaves the pages it had not written, and the open one, to its successor.
  *
@@ -29,7 +35,9 @@
 #include "thin/map.h"
 
 #define JOURNAL_SLOTS	      254u /* pages in memory: open or being written */
-#define JOURNAL_RESERVE_PAGES 4u   /* one operation (2), a commit's and a checkpoint's seal */
+#define JOURNAL_HABIT	      4u
+#define JOURNAL_HABIT_SLOTS   8u /* behind more records the round trip hardly counts */
+#define JOURNAL_RESERVE_PAGES 4u /* one operation (2), a commit's and a checkpoint's seal */
 
 struct journal_page {
 	struct thin_pool *pool;
@@ -69,6 +77,10 @@ struct journal {
 	uint64_t target;
 	struct dev_io flush_io;
 	struct journal_waiters waiters;
+	unsigned flush_habit; /* FLUSHes in a row that came when all writes were answered, ... */
+	uint64_t habit_slots; /* ... behind so many slots of records, as the one before */
+	uint64_t slots_since; /* the last FLUSH */
+	bool eager;	      /* a commit was begun for the next such one, which has not come */
 };
 
 int journal_init(struct thin_pool *pool, uint64_t pages, void *shadow);
@@ -93,6 +105,8 @@ uint64_t journal_seal(struct thin_pool *pool);
 
 /* Answer `waiter` when all that is appended by now is durable. */
 void journal_wait(struct thin_pool *pool, struct journal_waiter *waiter);
+/* A client has asked for a flush: keeps its habits. */
+void journal_flush_asked(struct thin_pool *pool);
 /* True when nothing that was appended still has to be made durable. */
 bool journal_is_durable(const struct thin_pool *pool);
 

@@ -60,6 +60,66 @@ static void test_many_waiters(void **state)
 	free(buf);
 }
 
+/* Who flushes whenever all his writes are answered finds the work begun; one write more instead of
+ * the flush ends that. */
+static void test_habit(void **state)
+{
+	uint64_t before;
+
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(rig_write(&r, vol, i, 1, i + 1), 0);
+		assert_int_equal(rig_flush(&r), 0);
+	}
+	rig_turns(&r, 100);
+	before = rig_stat(&r).flushes;
+	assert_int_equal(rig_write(&r, vol, 0, 1, 20), 0);
+	rig_turns(&r, 100);
+	assert_int_equal(rig_stat(&r).flushes, before + 1);
+	assert_int_equal(rig_flush(&r), 0);
+	assert_int_equal(rig_stat(&r).flushes, before + 1);
+	/* in vain, once */
+	for (unsigned i = 0; i < 10; i++) {
+		assert_int_equal(rig_write(&r, vol, i, 1, i + 30), 0);
+		rig_turns(&r, 100);
+	}
+	assert_int_equal(rig_stat(&r).flushes, before + 2);
+	/* the flush covers what came behind the work begun */
+	assert_int_equal(rig_flush(&r), 0);
+	assert_int_equal(rig_stat(&r).flushes, before + 3);
+	thin_vol_close(vol);
+	rig_cut(&r, false);
+	rig_open_pool(&r);
+	vol = rig_vol(&r, "v", 0);
+	for (unsigned i = 0; i < 10; i++)
+		assert_true(rig_reads(&r, vol, i, 1, i + 30));
+}
+
+/* Many writers at once have no such habit. */
+static void test_no_habit_under_load(void **state)
+{
+	struct rig_req q[8];
+	void *buf = rig_buf(BLK, 3);
+	uint64_t before;
+
+	(void)state;
+	before = rig_stat(&r).flushes;
+	for (unsigned round = 0; round < 40; round++) {
+		for (unsigned i = 0; i < 8; i++) {
+			q[i].req = (struct thin_req){ .op = i == 4 ? THIN_FLUSH : THIN_WRITE,
+						      .vol = vol,
+						      .offset = i * BLK,
+						      .len = i == 4 ? 0 : BLK,
+						      .buf = buf };
+			rig_submit(&r, &q[i]);
+		}
+		for (unsigned i = 0; i < 8; i++)
+			assert_int_equal(rig_wait(&r, &q[i]), 0);
+	}
+	assert_true(rig_stat(&r).flushes - before <= 41);
+	free(buf);
+}
+
 static void test_nothing_to_flush(void **state)
 {
 	uint64_t before = rig_stat(&r).flushes;
@@ -169,6 +229,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_many_waiters, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_habit, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_habit_under_load, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nothing_to_flush, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_by_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_by_amount, setup, teardown),
