@@ -27,6 +27,7 @@
 
 #include <assert.h>
 #include <netinet/in.h>
+#include <linux/if_packet.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_nat.h>
@@ -195,8 +196,8 @@ const struct nat_rule nat_rules[] = {
 	  { META(IIFNAME, 1), IN(MOVING, 1), DROP } },
 	/* 01:80:c2:00:00:00 to 0f: BPDUs, pause, LACP, LLDP: with STP off a bridge forwards BPDUs. */
 	{ NAT_CHAIN_PORTS_IN,
-	  "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 iifname @guest_ports drop",
-	  { LOAD(LL, 1, 0, 6), MASK(1, 6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf0),
+	  "meta pkttype multicast ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 iifname @guest_ports drop",
+	  { META(PKTTYPE, 1), CMP(EQ, 1, 1, PACKET_MULTICAST), LOAD(LL, 1, 0, 6), MASK(1, 6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf0),
 	    CMP(EQ, 1, 6, 0x01, 0x80, 0xc2, 0, 0, 0), META(IIFNAME, 1), IN(GUESTS, 1), DROP } },
 	{ NAT_CHAIN_PORTS_IN, "meta protocol ip6 icmpv6 type nd-router-advert iifname @access_ports drop",
 	  { IS_ETHER(0x86, 0xdd), IS_PROTO(IPPROTO_ICMPV6), LOAD(TRANSPORT, 1, 0, 1),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The tree of a config: memory, errors, lookup, change.  See conf.h for the contract.
+ * The tree of a config: memory, errors, lookup.  See conf.h for the contract.
  *
  * Sections hang in their parent's list in the order of the files, and in one of those with the same
  * name, so that a few among many of another kind are found at once.  All of them are also in one
@@ -238,7 +238,7 @@ void conf_print_errors(struct conf *c, FILE *f)
 
 /* ---- schema ---- */
 
-static size_t key_count(const struct conf_section_type *type)
+size_t conf_key_count(const struct conf_section_type *type)
 {
 	size_t n = 0;
 
@@ -332,7 +332,7 @@ struct conf_section *conf_section_new(struct conf *c, struct conf_section *paren
 
 	if (!s)
 		return NULL;
-	s->entries = conf_alloc(c, (key_count(type) + 1) * sizeof(*s->entries));
+	s->entries = conf_alloc(c, (conf_key_count(type) + 1) * sizeof(*s->entries));
 	s->alike = conf_alloc(c, (type_count(type) + 1) * sizeof(*s->alike));
 	if (!s->entries || !s->alike)
 		return NULL;
@@ -504,35 +504,6 @@ char *conf_section_label(const struct conf_section *s, char *buf, size_t size)
 	return buf;
 }
 
-int conf_section_put(struct conf *c, struct conf_section *parent, const char *name,
-		     const char *title, const struct conf_pos *pos, struct conf_section **ret,
-		     struct err *err)
-{
-	const struct conf_section_type *type = conf_section_type_find(parent->type, name);
-	const char *canonical = "";
-	struct conf_section *s;
-	struct conf_pos copy;
-	uint64_t number = 0;
-	int r;
-
-	assert(type);
-	r = title ? conf_text_check(title, err) : 0;
-	if (!r)
-		r = conf_title_parse(c, type, title, &canonical, &number, err);
-	if (r)
-		return r;
-	s = conf_section_find(c, parent, name, canonical);
-	if (!s) {
-		copy.file = conf_file_name(c, pos && pos->file ? pos->file : "");
-		copy.line = pos ? pos->line : 0;
-		s = copy.file ? conf_section_new(c, parent, type, canonical, number, copy) : NULL;
-		if (!s || !conf_section_link(c, s))
-			return err_set(err, -ENOMEM, "out of memory");
-	}
-	*ret = s;
-	return 0;
-}
-
 /* ---- entries ---- */
 
 const struct conf_entry *conf_entry(const struct conf_section *s, const char *key)
@@ -587,63 +558,6 @@ const struct conf_pos *conf_pos_of(const struct conf_section *s, const char *key
 	const struct conf_entry *e = conf_entry(s, key);
 
 	return e && !e->is_preset ? &e->pos : &s->pos;
-}
-
-int conf_entry_set(struct conf *c, struct conf_section *s, const char *key,
-		   const char *const *texts, size_t count, struct err *err)
-{
-	int index = conf_key_index(s->type, key);
-	const struct conf_key *k;
-	struct conf_entry *e;
-
-	assert(index >= 0);
-	k = &s->type->keys[index];
-	if (!(k->flags & CONF_LIST) && count != 1)
-		return err_set(err, -EINVAL, "%s: found a list, expected one value", key);
-	e = conf_alloc(c, sizeof(*e));
-	if (!e || !(e->values = conf_alloc(c, count * sizeof(*e->values))))
-		return err_set(err, -ENOMEM, "out of memory");
-	e->key = k;
-	e->pos = s->pos;
-	for (; e->count < count; e->count++) {
-		struct conf_value *v = &e->values[e->count];
-		int r;
-
-		v->pos = s->pos;
-		v->text = conf_strndup(c, texts[e->count], strlen(texts[e->count]));
-		if (!v->text)
-			return err_set(err, -ENOMEM, "out of memory");
-		r = conf_text_check(v->text, err);
-		if (!r)
-			r = conf_value_parse(c, k, v, err);
-		if (r) {
-			err_context(err, "%s", key);
-			return r;
-		}
-	}
-	s->entries[index] = e;
-	return 0;
-}
-
-void conf_entry_unset(struct conf *c, struct conf_section *s, const char *key)
-{
-	int index = conf_key_index(s->type, key);
-
-	assert(index >= 0);
-	s->entries[index] = NULL;
-}
-
-struct conf_entry **conf_section_save(struct conf *c, const struct conf_section *s)
-{
-	size_t size = (key_count(s->type) + 1) * sizeof(*s->entries);
-	struct conf_entry **saved = conf_alloc(c, size);
-
-	return saved ? memcpy(saved, s->entries, size) : NULL;
-}
-
-void conf_section_restore(struct conf_section *s, struct conf_entry **saved)
-{
-	s->entries = saved;
 }
 
 /* ---- finishing ---- */

@@ -5,7 +5,8 @@
  *	conf_lex.c    bytes -> tokens, each with its line
  *	conf_parse.c  tokens -> statements, checked against the schema as they come; includes
  *	conf_value.c  one text -> one typed value
- *	conf.c	      the tree: memory, errors, lookup, change
+ *	conf.c	      the tree: memory, errors, lookup
+ *	conf_change.c changes of the tree, undone if need be
  *	conf_print.c  the tree -> text
  */
 #ifndef COMMON_DAEMON_CONF_PRIVATE_H
@@ -60,6 +61,7 @@ struct conf_section *conf_section_new(struct conf *c, struct conf_section *paren
 bool conf_section_link(struct conf *c, struct conf_section *s);
 const struct conf_section_type *conf_section_type_find(const struct conf_section_type *parent,
 						       const char *name);
+size_t conf_key_count(const struct conf_section_type *type);
 /* Index of a key in the schema, -1: unknown. */
 int conf_key_index(const struct conf_section_type *type, const char *name);
 /* Check a title against its type; `ret_title` gets its canonical text (in the arena). */
