@@ -77,7 +77,7 @@ static int check_default(const struct conf_value *value, struct err *err)
 
 	if (strlen(value->text) <= EXPORT_NAME_MAX &&
 	    export_name_parse(value->text, strlen(value->text), &name, NULL) == 0 &&
-	    thin_name_check(name.volume, NULL) == 0)
+	    (strchr(name.volume, '@') || thin_name_check(name.volume, NULL) == 0))
 		return 0;
 	return err_set(err, -EINVAL, "found \"%.300s\", expected VOLUME or POOL/VOLUME",
 		       value->text);

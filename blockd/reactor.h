@@ -98,7 +98,7 @@ struct reactor_task {
 	struct reactor_task *next; /* of those that wait for connections to end */
 	uint64_t cut_id, cut_vol, cut_before;
 	uint32_t drain_ms;
-	char cut_name[THIN_NAME_MAX + 1];
+	char cut_name[THIN_PATH_MAX + 1];
 };
 
 /* Send a task.  Never fails, never blocks.  Belongs to the reactor until `done`. */
@@ -128,7 +128,7 @@ struct reactor_conn_info {
 	uint64_t id;			    /* as in server.h */
 	char peer[128];			    /* "tcp:10.0.0.7:40112", "unix:pid=812,uid=64055" */
 	char listener[64];		    /* the listen block's name */
-	char volume[THIN_NAME_MAX + 1];	    /* as it is called now */
+	char volume[THIN_PATH_MAX + 1];	    /* as it is called now */
 	bool read_only, structured, status; /* status: base:allocation was negotiated */
 	uint64_t since_s;		    /* Unix time */
 	uint32_t in_flight;		    /* requests */

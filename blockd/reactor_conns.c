@@ -176,7 +176,7 @@ static int open_vol(struct reactor *r, void *arg)
 		return rc;
 	thin_vol_stat(open->vol, &open->stat);
 	thin_pool_stat(r->pool, &stat);
-	open->read_only = stat.read_only;
+	open->read_only = stat.read_only || open->stat.state != THIN_VOL_LIVE;
 	return 0;
 }
 

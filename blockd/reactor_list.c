@@ -39,7 +39,7 @@ static void conn_info(const struct session *s, struct reactor_conn_info *info)
 	info->id = s->adopt.id;
 	memcpy(info->peer, s->adopt.peer, sizeof(info->peer));
 	memcpy(info->listener, s->adopt.listener, sizeof(info->listener));
-	memcpy(info->volume, stat.name, sizeof(info->volume));
+	memcpy(info->volume, stat.path, sizeof(info->volume));
 	info->read_only = s->adopt.read_only;
 	info->structured = s->adopt.structured;
 	info->status = s->adopt.contexts & (1u << CONTEXT_ALLOCATION);

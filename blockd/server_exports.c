@@ -28,7 +28,7 @@ static int look_up(struct reactor *r, void *arg)
 	if (rc)
 		return rc;
 	thin_pool_stat(reactor_pool(r), &stat);
-	lookup->read_only = stat.read_only;
+	lookup->read_only = stat.read_only || lookup->stat.state != THIN_VOL_LIVE;
 	return 0;
 }
 
@@ -88,8 +88,8 @@ static void fill(const struct server *server, const struct reactor *r,
 {
 	export->size_bytes = stat->size_bytes;
 	export->read_only = read_only;
-	canonical_name(server, r, stat->name, export->name, sizeof(export->name));
-	describe(server, r, stat->name, export->description, sizeof(export->description));
+	canonical_name(server, r, stat->path, export->name, sizeof(export->name));
+	describe(server, r, stat->path, export->description, sizeof(export->description));
 }
 
 static bool is_barred(const struct server *server, const struct reactor *r, const char *volume)
@@ -119,7 +119,7 @@ static int ops_find(void *user, const struct export_name *name, struct handshake
 	int rc = find_pool(server, name, &r, &lookup, err);
 
 	if (!rc)
-		rc = refuse_barred(server, r, lookup.stat.name, err); /* as open would */
+		rc = refuse_barred(server, r, lookup.stat.path, err); /* as open would */
 	if (rc)
 		return rc;
 	fill(server, r, &lookup.stat, lookup.read_only, ret_export);
@@ -139,9 +139,9 @@ static int ops_open(void *user, const struct export_name *name, struct handshake
 
 	rc = find_pool(server, name, &r, &lookup, err);
 	if (!rc)
-		rc = refuse_barred(server, r, lookup.stat.name, err);
+		rc = refuse_barred(server, r, lookup.stat.path, err);
 	if (!rc) {
-		rc = reactor_open_vol(r, lookup.stat.name, &client->vol, &stat, &read_only);
+		rc = reactor_open_vol(r, lookup.stat.path, &client->vol, &stat, &read_only);
 		if (rc)
 			err_set(err, rc,
 				rc == -ENOENT ? "no such export: just deleted"
@@ -152,7 +152,7 @@ static int ops_open(void *user, const struct export_name *name, struct handshake
 		return rc;
 	}
 	client->reactor = r;
-	snprintf(client->export, sizeof(client->export), "%s/%s", reactor_name(r), stat.name);
+	snprintf(client->export, sizeof(client->export), "%s/%s", reactor_name(r), stat.path);
 	fill(server, r, &stat, read_only, ret_export);
 	return 0;
 }

@@ -53,6 +53,7 @@ struct volume {
 	uint64_t exclusive_blocks; /* of a snapshot: nobody else has them */
 	bool exclusive_known;
 	uint64_t reclaiming_blocks; /* of a hidden one: part of the pool's reclaim_blocks */
+	uint32_t cut_count;	    /* trees under reclaim that it owns */
 
 	uint32_t open_count;
 	uint32_t busy_count; /* data requests under way */

@@ -281,6 +281,7 @@ int lineage_load(struct thin_pool *pool, struct err *err)
 				    vol->name);
 		l->splice = vol;
 	}
+	reclaim_loaded(pool);
 	l->changed = true;
 	return r;
 }
@@ -343,6 +344,12 @@ void lineage_spliced(struct thin_pool *pool, struct volume *vol)
 		children_changed(pool, parent);
 }
 
+/* What was cut off from the child still goes through nodes that `vol` has as well, to count. */
+static bool child_counts(const struct volume *vol)
+{
+	return TAILQ_FIRST(&vol->children)->cut_count > 0;
+}
+
 /* Something to do: 1; nothing: 0; -EAGAIN: there is no room. */
 static int choose(struct thin_pool *pool)
 {
@@ -350,7 +357,7 @@ static int choose(struct thin_pool *pool)
 	struct volume *vol;
 
 	TAILQ_FOREACH (vol, &l->hidden, todo) {
-		if (vol->child_count > 1)
+		if (vol->child_count > 1 || (vol->child_count == 1 && child_counts(vol)))
 			continue;
 		if (!room(pool, NULL))
 			return -EAGAIN;
@@ -373,6 +380,7 @@ static int choose(struct thin_pool *pool)
 		return 1;
 	}
 	l->changed = false;
+	pool_wake_stalled(pool); /* who waits for space knows now what there is */
 	return 0;
 }
 
@@ -395,6 +403,10 @@ static int step(struct thin_pool *pool)
 
 	if (!room(pool, l->splice ? l->splice : l->count))
 		return -EAGAIN;
+	if (l->splice && child_counts(l->splice)) {
+		pool_stall(pool, &l->task);
+		return -EAGAIN;
+	}
 	if (l->splice) {
 		r = splice_step(pool);
 		if (r == 1)

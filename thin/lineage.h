@@ -27,6 +27,9 @@
  *			Then the child becomes a child of P.
  *	several		nothing until one is left
  *
+ * A splice waits while trees that were cut off from the child are being given back: they still go
+ * through nodes that they share with S, to count what they held.
+ *
  * While S is being spliced, its child C may be written.  Left of the cursor S is already gone:
  * there C's bound is P's generation, right of it S's.  A map node that the cursor stands within
  * cannot be shared by both, so its birth decides alike on both sides.  A range that C unmaps is

@@ -86,8 +86,13 @@ static void item_done(struct thin_pool *pool)
 {
 	struct reclaim *rc = &pool->reclaim;
 	struct reclaim_item *it = STAILQ_FIRST(&rc->work);
+	struct volume *owner = owner_of(pool, it);
 
 	settle(pool, it);
+	if (owner) {
+		owner->cut_count--;
+		pool->lineage.changed = true; /* its parent may be waiting to go */
+	}
 	pool->reclaim_blocks -= it->left;
 	STAILQ_REMOVE_HEAD(&rc->work, link);
 	STAILQ_INSERT_TAIL(&rc->unused, it, link);
@@ -108,19 +113,40 @@ void reclaim_add(struct thin_pool *pool, const struct reclaim_tree *tree)
 	it->tree.root = tree->root;
 	it->tree.height = tree->height;
 	it->bound = tree->bound;
-	it->owner_id = tree->owner ? tree->owner->id : 0;
+	if (tree->owner) {
+		it->owner_id = tree->owner->id;
+		tree->owner->cut_count++;
+	}
 	it->left = tree->left;
 }
 
 void reclaim_new_owner(struct thin_pool *pool, uint64_t from, uint64_t to)
 {
+	struct volume *had = volume_by_id(&pool->catalog, from);
+	struct volume *has = to ? volume_by_id(&pool->catalog, to) : NULL;
 	struct reclaim_item *it;
 
+	if (!had->cut_count)
+		return;
+	if (has)
+		has->cut_count += had->cut_count;
+	had->cut_count = 0;
+	pool->reclaim.changed = true;
 	STAILQ_FOREACH (it, &pool->reclaim.work, link)
-		if (it->owner_id == from) {
+		if (it->owner_id == from)
 			it->owner_id = to;
-			pool->reclaim.changed = true;
-		}
+}
+
+void reclaim_loaded(struct thin_pool *pool)
+{
+	struct reclaim_item *it;
+
+	STAILQ_FOREACH (it, &pool->reclaim.work, link) {
+		struct volume *owner = owner_of(pool, it);
+
+		if (owner)
+			owner->cut_count++;
+	}
 }
 
 /* ---- one step ---- */

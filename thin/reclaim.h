@@ -65,6 +65,8 @@ struct reclaim_tree {
 void reclaim_add(struct thin_pool *pool, const struct reclaim_tree *tree);
 /* What counts for `from` counts for `to` from now on. */
 void reclaim_new_owner(struct thin_pool *pool, uint64_t from, uint64_t to);
+/* The catalog has been read. */
+void reclaim_loaded(struct thin_pool *pool);
 uint32_t reclaim_room(const struct thin_pool *pool);
 /* The last cut is durable. */
 void reclaim_checkpointed(struct thin_pool *pool);

@@ -30,7 +30,8 @@
 #include "thin/dev.h"
 
 #define THIN_BLOCK_SIZE	    4096u
-#define THIN_NAME_MAX	    127u	  /* bytes of a volume name */
+#define THIN_NAME_MAX	    127u	  /* bytes of a volume or snapshot name */
+#define THIN_PATH_MAX	    255u	  /* bytes of "VOLUME@SNAPSHOT" */
 #define THIN_VOLUME_MAX	    (1ULL << 50)  /* bytes of a volume */
 #define THIN_POOL_MIN	    (64ULL << 20) /* bytes of a pool */
 #define THIN_POOL_MAX	    (1ULL << 50)  /* bytes of a pool */
@@ -71,7 +72,7 @@ struct thin_open {
 	uint64_t checkpoint_log_bytes; /* checkpoint at this much log; 0: half the ring */
 	uint64_t commit_bytes;	       /* commit by itself at this much new data; 0: 64 MiB */
 	uint32_t commit_ms;	       /* ... or after this long with records; 0: 1000 */
-	uint64_t ahead_bytes; /* free space to keep written (thin/ahead.h); 0: none */
+	uint64_t ahead_bytes;	       /* free space to keep written (thin/ahead.h); 0: none */
 	bool read_only;
 	bool accept_damage; /* go on past a hole in the log (data is lost) */
 	uint64_t seed;	    /* for nonces; 0: from the kernel */
@@ -157,6 +158,7 @@ enum thin_vol_state {
 struct thin_vol_stat {
 	uint64_t id;
 	char name[THIN_NAME_MAX + 1]; /* of a snapshot without its volume's */
+	char path[THIN_PATH_MAX + 1]; /* as the calls take it; of a hidden one its last name */
 	enum thin_vol_state state;
 	uint64_t of;		    /* a snapshot's volume */
 	uint64_t parent;	    /* in the lineage: a snapshot's id; 0: none */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Volumes as the library's users see them: names, handles, looking. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,11 +72,17 @@ int thin_name_check(const char *name, struct err *err)
 	return 0;
 }
 
-static void fill_stat(const struct volume *v, struct thin_vol_stat *ret_stat)
+static void fill_stat(const struct thin_pool *pool, const struct volume *v,
+		      struct thin_vol_stat *ret_stat)
 {
+	struct catalog *c = (struct catalog *)&pool->catalog;
+	const struct volume *of = v->of ? volume_by_id(c, v->of) : NULL;
+
 	memset(ret_stat, 0, sizeof(*ret_stat));
 	ret_stat->id = v->id;
 	memcpy(ret_stat->name, v->name, sizeof(v->name));
+	snprintf(ret_stat->path, sizeof(ret_stat->path), "%s%s%s", of ? of->name : "",
+		 of ? "@" : "", v->name);
 	ret_stat->size_bytes = v->size_bytes;
 	ret_stat->mapped_blocks = v->mapped_blocks;
 	ret_stat->own_blocks = v->own_blocks;
@@ -92,33 +99,34 @@ static void fill_stat(const struct volume *v, struct thin_vol_stat *ret_stat)
 	ret_stat->reclaiming_blocks = v->reclaiming_blocks;
 }
 
-static int stat_of(const struct volume *v, struct thin_vol_stat *ret_stat)
+static int stat_of(const struct thin_pool *pool, const struct volume *v,
+		   struct thin_vol_stat *ret_stat)
 {
 	if (!v)
 		return -ENOENT;
-	fill_stat(v, ret_stat);
+	fill_stat(pool, v, ret_stat);
 	return 0;
 }
 
 int thin_vol_next(const struct thin_pool *pool, const char *after, struct thin_vol_stat *ret_stat)
 {
-	return stat_of(volume_after(&pool->catalog, 0, after), ret_stat);
+	return stat_of(pool, volume_after(&pool->catalog, 0, after), ret_stat);
 }
 
 int thin_snapshot_next(const struct thin_pool *pool, uint64_t of, const char *after,
 		       struct thin_vol_stat *ret_stat)
 {
-	return of ? stat_of(volume_after(&pool->catalog, of, after), ret_stat) : -ENOENT;
+	return of ? stat_of(pool, volume_after(&pool->catalog, of, after), ret_stat) : -ENOENT;
 }
 
 int thin_lineage_next(const struct thin_pool *pool, uint64_t after, struct thin_vol_stat *ret_stat)
 {
-	return stat_of(volume_after_id(&pool->catalog, after), ret_stat);
+	return stat_of(pool, volume_after_id(&pool->catalog, after), ret_stat);
 }
 
 int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vol_stat *ret_stat)
 {
-	return stat_of(volume_by_path((struct catalog *)&pool->catalog, name), ret_stat);
+	return stat_of(pool, volume_by_path((struct catalog *)&pool->catalog, name), ret_stat);
 }
 
 int thin_vol_open(struct thin_pool *pool, const char *name, struct thin_vol **ret_vol)
@@ -154,5 +162,5 @@ uint64_t thin_vol_size_bytes(const struct thin_vol *vol)
 
 void thin_vol_stat(const struct thin_vol *vol, struct thin_vol_stat *ret_stat)
 {
-	fill_stat(vol->volume, ret_stat);
+	fill_stat(vol->pool, vol->volume, ret_stat);
 }

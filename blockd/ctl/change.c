@@ -1,222 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * The verbs that change something.
- *
- *	check -> [bar new connections, cut the volume's] -> engine request -> unbar, answer
- *	                               ^------------ -EBUSY: one was on its way in, CUT_MAX times
- *
- * Each is a struct op, which travels as a reactor task and comes back on the control thread; the
- * control thread never waits for a device.  What the checks saw may have changed when the request
- * reaches the engine, whose own answer (-EBUSY, -EEXIST, -ENOENT) then decides.
- */
+/* The verbs that change volumes and pools; how each travels is op.h. */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "blockd/ctl/target.h"
+#include "blockd/ctl/op.h"
 #include "blockd/ctl/verbs.h"
-#include "common/base/cleanup.h"
 #include "common/base/units.h"
 #include "common/daemon/log.h"
-
-#define CUT_MAX	  20 /* the bar lets nobody new in: more than one round is rare already */
-#define PEERS_MAX 3  /* named in a refusal */
-
-struct op {
-	struct reactor_task task;
-	struct ctl_request *req;
-	struct blockd *daemon;
-	struct target target;
-	char new_name[THIN_NAME_MAX + 1];
-	uint64_t size_bytes;
-	bool reserve_full; /* create */
-	bool force;
-	bool create;
-	bool holds; /* counted in its pool's op_count: it stays */
-	unsigned cuts;
-	struct server_bar bar;	       /* in force after the first cut */
-	void (*submit)(struct op *op); /* after the connections are gone */
-	void (*answer)(struct op *op);
-};
-
-/* ---- life ---- */
-
-static struct op *op_new(struct ctl_request *req, struct blockd *daemon)
-{
-	struct op *op = calloc(1, sizeof(*op));
-
-	if (!op) {
-		ctl_fail(req, -ENOMEM, "out of memory");
-		return NULL;
-	}
-	metric_add(&daemon->verbs, 1);
-	op->req = req;
-	op->daemon = daemon;
-	op->task.user = op;
-	return op;
-}
-
-static void op_free(struct op *op)
-{
-	server_unbar(op->daemon->server, &op->bar);
-	if (op->holds)
-		op->target.pool->op_count--;
-	free(op);
-}
-
-static void op_end(struct op *op, json_t *result)
-{
-	ctl_reply(op->req, result);
-	op_free(op);
-}
-
-static void op_refuse(struct op *op, const struct err *err)
-{
-	metric_add(&op->daemon->refused_verbs, 1);
-	ctl_fail_err(op->req, err);
-	op_free(op);
-}
-
-/* The request's arguments were wrong and it has been answered. */
-static void op_drop(struct op *op)
-{
-	metric_add(&op->daemon->refused_verbs, 1);
-	op_free(op);
-}
-
-/* The engine's answer as a sentence. */
-static void op_failed(struct op *op, int res)
-{
-	const char *pool = op->target.pool->subject, *name = op->target.name;
-	struct err err = { 0 };
-
-	if (res == -EEXIST)
-		(void)err_set(&err, res, "%s: volume '%s' exists already", pool,
-			      op->new_name[0] ? op->new_name : name);
-	else if (res == -ENOENT)
-		(void)err_set(&err, res, "%s: no volume '%s'", pool, name);
-	else if (res == -EBUSY)
-		(void)err_set(&err, res, "volume '%s' is open%s", name,
-			      op->force ? " and does not close" : "");
-	else if (res == -ENOSPC)
-		(void)err_set(&err, res, "%s: no space left", pool);
-	else if (res == -EROFS)
-		(void)err_set(&err, res, "%s is read-only (the log says why)", pool);
-	else
-		(void)err_sys(&err, res, "%s: volume '%s'", pool, name);
-	op_refuse(op, &err);
-}
-
-/* "vol db1: <text>" */
-__attribute__((format(printf, 2, 3))) static void op_log(const struct op *op, const char *fmt, ...)
-{
-	char subject[THIN_NAME_MAX + 8], text[256];
-	va_list ap;
-
-	snprintf(subject, sizeof(subject), "vol %s", op->target.name);
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	log_info(subject, "%s", text);
-}
-
-/* ---- steps ---- */
-
-static void op_done(struct reactor_task *task, int res);
-
-/* From here on a reload cannot take the pool away. */
-static void op_hold(struct op *op)
-{
-	if (!op->holds)
-		op->target.pool->op_count++;
-	op->holds = true;
-}
-
-static void op_post(struct op *op)
-{
-	op_hold(op);
-	op->task.run = NULL;
-	op->task.done = op_done;
-	reactor_post(op->target.pool->reactor, &op->task);
-}
-
-static void op_cut_done(struct reactor_task *task, int res)
-{
-	struct op *op = task->user;
-
-	if (res > 0)
-		op_log(op, "%d connections closed by --force", res);
-	op->submit(op);
-}
-
-static void op_cut(struct op *op)
-{
-	op_hold(op);
-	if (op->cuts++ == 0) {
-		op->bar.reactor = op->target.pool->reactor;
-		op->bar.volume = op->target.name;
-		server_bar(op->daemon->server, &op->bar);
-	}
-	op->task.done = op_cut_done;
-	reactor_cut_conns(op->target.pool->reactor, op->target.name, 0, &op->task);
-}
-
-static void op_done(struct reactor_task *task, int res)
-{
-	struct op *op = task->user;
-
-	if (res == -EBUSY && op->force && op->cuts < CUT_MAX)
-		op_cut(op);
-	else if (res < 0)
-		op_failed(op, res);
-	else
-		op->answer(op);
-}
-
-/* "unix:pid=812,uid=64055, tcp:10.0.0.7:40112 and 2 more" */
-static void name_peers(const struct target *target, char *buf, size_t size)
-{
-	CLEANUP_FREE struct reactor_conn_info *list = NULL;
-	size_t count = 0, named = 0, all = 0, used = 0;
-
-	buf[0] = '\0';
-	if (reactor_list_conns(target->pool->reactor, &list, &count) < 0)
-		return;
-	for (size_t i = 0; i < count; i++) {
-		if (strcmp(list[i].volume, target->name) != 0)
-			continue;
-		all++;
-		if (named == PEERS_MAX || used >= size)
-			continue;
-		used += (size_t)snprintf(buf + used, size - used, "%s%s", named ? ", " : " by ",
-					 list[i].peer);
-		named++;
-	}
-	if (all > named && used < size)
-		snprintf(buf + used, size - used, " and %zu more", all - named);
-}
-
-/* Go on when the volume is closed; cut its connections when forced; refuse otherwise. */
-static void op_need_closed(struct op *op)
-{
-	struct err err = { 0 };
-	char peers[300];
-
-	if (op->target.stat.open_count == 0) {
-		op->submit(op);
-	} else if (op->force) {
-		op_cut(op);
-	} else {
-		name_peers(&op->target, peers, sizeof(peers));
-		(void)err_set(&err, -EBUSY,
-			      "volume '%s' is open%s; --force closes its connections first",
-			      op->target.name, peers);
-		op_refuse(op, &err);
-	}
-}
 
 /* ---- checks ---- */
 
@@ -232,44 +24,6 @@ static int check_size(uint64_t size, struct err *err)
 		return err_set(err, -EINVAL, "found a size of %llu bytes, expected at most %s",
 			       (unsigned long long)size, size_format(THIN_VOLUME_MAX, max));
 	return 0;
-}
-
-static int check_undeclared(const struct op *op, const char *what, struct err *err)
-{
-	const struct blockd_conf_volume *declared = target_declared(op->daemon, &op->target);
-
-	if (!declared)
-		return 0;
-	return err_set(err, -EPERM,
-		       "volume '%s' is declared in %s:%u and cannot be %s; take it out there and "
-		       "reload blockd first",
-		       op->target.name, declared->section->pos.file, declared->section->pos.line,
-		       what);
-}
-
-/* The volume of a verb's argument, which must exist. */
-static int op_take_volume(struct op *op, struct err *err)
-{
-	const char *volume;
-
-	if (ctl_arg_text(op->req, "volume", true, &volume) < 0)
-		return -EAGAIN; /* answered */
-	return target_find_volume(op->daemon, volume, &op->target, err);
-}
-
-static void op_reject(struct op *op, int rc, const struct err *err)
-{
-	if (rc == -EAGAIN)
-		op_drop(op);
-	else
-		op_refuse(op, err);
-}
-
-static json_t *volume_reply(const struct op *op)
-{
-	return json_pack("{s:s, s:s, s:I}", "pool", op->target.pool->conf->name, "name",
-			 op->new_name[0] ? op->new_name : op->target.name, "size_bytes",
-			 (json_int_t)op->size_bytes);
 }
 
 /* ---- create ---- */
@@ -500,7 +254,9 @@ void verb_volume_rename(struct ctl_request *req, void *ctx)
 
 static void delete_submit(struct op *op)
 {
-	op->task.req = (struct thin_req){ .op = THIN_VOL_DELETE, .name = op->target.name };
+	op->task.req = (struct thin_req){ .op = THIN_VOL_DELETE,
+					  .name = op->target.name,
+					  .snapshots = op->snapshots };
 	op_post(op);
 }
 
@@ -520,10 +276,11 @@ void verb_volume_delete(struct ctl_request *req, void *ctx)
 		return;
 	op->submit = delete_submit;
 	op->answer = delete_answer;
-	rc = op_take_volume(op, &err);
-	if (rc == 0 && ctl_arg_flag(req, "force", &op->force) < 0)
+	rc = op_take_any(op, &err);
+	if (rc == 0 && (ctl_arg_flag(req, "force", &op->force) < 0 ||
+			ctl_arg_flag(req, "snapshots", &op->snapshots) < 0))
 		rc = -EAGAIN;
-	if (rc == 0)
+	if (rc == 0 && !op->target.stat.of)
 		rc = check_undeclared(op, "removed", &err);
 	op->size_bytes = op->target.stat.size_bytes;
 	if (rc < 0)

@@ -54,6 +54,30 @@ static int split(const char *volume, char *ret_pool, char *ret_name, struct err 
 	return 0;
 }
 
+/* "[POOL/]NAME@SNAPSHOT" into the pool and "NAME@SNAPSHOT". */
+static int split_path(const char *path, char *ret_pool, char ret_path[THIN_PATH_MAX + 1],
+		      struct err *err)
+{
+	const char *at = strchr(path, '@');
+	char volume[2 * THIN_NAME_MAX + 2], name[THIN_NAME_MAX + 1];
+	int rc;
+
+	if (!at) {
+		rc = split(path, ret_pool, name, err);
+		snprintf(ret_path, THIN_PATH_MAX + 1, "%s", name);
+		return rc;
+	}
+	if ((size_t)(at - path) >= sizeof(volume) || thin_name_check(at + 1, NULL) < 0)
+		return err_set(err, -EINVAL, "'%.280s' is no snapshot's name: expected VOL@SNAP",
+			       path);
+	memcpy(volume, path, (size_t)(at - path));
+	volume[at - path] = '\0';
+	rc = split(volume, ret_pool, name, err);
+	if (rc == 0)
+		snprintf(ret_path, THIN_PATH_MAX + 1, "%s@%s", name, at + 1);
+	return rc;
+}
+
 int target_resolve(const struct blockd *daemon, const char *volume, const char *pool,
 		   struct target *ret_target, struct err *err)
 {
@@ -103,12 +127,12 @@ static int volume_unknown(const struct blockd *daemon, const char *volume, const
 	return err_set(err, -ENOENT, "no volume '%s'", volume);
 }
 
-int target_find_volume(const struct blockd *daemon, const char *volume, struct target *ret_target,
-		       struct err *err)
+int target_find_any(const struct blockd *daemon, const char *path, struct target *ret_target,
+		    struct err *err)
 {
 	struct target found = { 0 };
-	char pool[THIN_NAME_MAX + 1], name[THIN_NAME_MAX + 1];
-	int rc = split(volume, pool, name, err);
+	char pool[THIN_NAME_MAX + 1], name[THIN_PATH_MAX + 1];
+	int rc = split_path(path, pool, name, err);
 
 	if (rc < 0)
 		return rc;
@@ -122,16 +146,36 @@ int target_find_volume(const struct blockd *daemon, const char *volume, struct t
 			continue;
 		if (found.exists)
 			return err_set(err, -EINVAL, "'%s' is in several pools: say %s/%s or %s/%s",
-				       volume, found.pool->conf->name, name, p->conf->name, name);
+				       path, found.pool->conf->name, name, p->conf->name, name);
 		found.exists = true;
 		found.pool = p;
 		found.stat = stat;
 		snprintf(found.name, sizeof(found.name), "%s", name);
 	}
-	if (!found.exists)
-		return volume_unknown(daemon, volume, name, err);
-	*ret_target = found;
-	return 0;
+	if (found.exists) {
+		*ret_target = found;
+		return 0;
+	}
+	if (strchr(name, '@'))
+		return err_set(err, -ENOENT, "no snapshot '%s'; vdiskctl tree shows what there is",
+			       path);
+	return volume_unknown(daemon, path, name, err);
+}
+
+int target_find_volume(const struct blockd *daemon, const char *volume, struct target *ret_target,
+		       struct err *err)
+{
+	if (strchr(volume, '@'))
+		return err_set(err, -EINVAL, "'%s' is a snapshot, expected a volume", volume);
+	return target_find_any(daemon, volume, ret_target, err);
+}
+
+int target_find_snapshot(const struct blockd *daemon, const char *path, struct target *ret_target,
+			 struct err *err)
+{
+	if (!strchr(path, '@'))
+		return err_set(err, -EINVAL, "'%s' is a volume, expected VOL@SNAP", path);
+	return target_find_any(daemon, path, ret_target, err);
 }
 
 const struct blockd_conf_volume *target_declared(const struct blockd *daemon,
@@ -191,7 +235,7 @@ static void uris_of_listener(json_t *uris, const struct blockd *daemon,
 json_t *target_uris(const struct blockd *daemon, const struct target *target)
 {
 	json_t *uris = json_array();
-	char export[2 * THIN_NAME_MAX + 2];
+	char export[THIN_NAME_MAX + THIN_PATH_MAX + 2];
 	struct target other;
 	bool unique = target_find_volume(daemon, target->name, &other, NULL) == 0;
 
@@ -258,4 +302,58 @@ json_t *target_list(const struct blockd *daemon, struct blockd_pool *pool)
 	for (size_t i = 0; i < count; i++)
 		(void)json_array_append_new(volumes, volume_json(daemon, pool, &list[i]));
 	return volumes;
+}
+
+/* ---- the lineage ---- */
+
+struct lineage_list {
+	json_t *rows;
+	const char *pool;
+};
+
+static const char *state_name(enum thin_vol_state state)
+{
+	switch (state) {
+	case THIN_VOL_LIVE:
+		return "volume";
+	case THIN_VOL_SNAPSHOT:
+		return "snapshot";
+	case THIN_VOL_HIDDEN:
+		break;
+	}
+	return "deleted";
+}
+
+/* On the reactor's thread. */
+static int list_lineage(struct reactor *reactor, void *arg)
+{
+	struct lineage_list *list = arg;
+	struct thin_vol_stat st = { 0 };
+
+	while (thin_lineage_next(reactor_pool(reactor), st.id, &st) == 0)
+		(void)json_array_append_new(
+			list->rows,
+			json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:I, "
+				  "s:I, s:I}",
+				  "pool", list->pool, "name", st.path, "kind", state_name(st.state),
+				  "id", (json_int_t)st.id, "parent", (json_int_t)st.parent, "of",
+				  (json_int_t)st.of, "size_bytes", (json_int_t)st.size_bytes,
+				  "used_bytes", (json_int_t)(st.mapped_blocks * THIN_BLOCK_SIZE),
+				  "own_bytes", (json_int_t)(st.own_blocks * THIN_BLOCK_SIZE),
+				  "exclusive_bytes",
+				  (json_int_t)(st.exclusive_blocks * THIN_BLOCK_SIZE),
+				  "exclusive_exact", st.exclusive_exact, "reclaiming_bytes",
+				  (json_int_t)(st.reclaiming_blocks * THIN_BLOCK_SIZE), "children",
+				  (json_int_t)st.child_count, "created_s",
+				  (json_int_t)st.created_s));
+	return 0;
+}
+
+json_t *target_lineage(struct blockd_pool *pool)
+{
+	struct lineage_list list = { json_array(), pool->conf->name };
+
+	if (list.rows)
+		(void)reactor_call(pool->reactor, list_lineage, &list);
+	return list.rows;
 }

@@ -10,7 +10,7 @@
 
 struct target {
 	struct blockd_pool *pool;
-	char name[THIN_NAME_MAX + 1]; /* without the pool */
+	char name[THIN_PATH_MAX + 1]; /* without the pool */
 	struct thin_vol_stat stat;    /* zeroed when it does not exist */
 	bool exists;
 };
@@ -24,6 +24,13 @@ int target_find_pool(const struct blockd *daemon, const char *name, struct block
 int target_find_volume(const struct blockd *daemon, const char *volume, struct target *ret_target,
 		       struct err *err);
 
+/* The same for VOLUME@SNAPSHOT. */
+int target_find_snapshot(const struct blockd *daemon, const char *path, struct target *ret_target,
+			 struct err *err);
+/* For either. */
+int target_find_any(const struct blockd *daemon, const char *path, struct target *ret_target,
+		    struct err *err);
+
 /* A volume that may not exist yet: `pool` (may be NULL) and the pool in `volume` must agree. */
 int target_resolve(const struct blockd *daemon, const char *volume, const char *pool,
 		   struct target *ret_target, struct err *err);
@@ -34,6 +41,9 @@ const struct blockd_conf_volume *target_declared(const struct blockd *daemon,
 
 /* The URIs of a volume, one a listener, unix sockets first.  NULL: no memory. */
 json_t *target_uris(const struct blockd *daemon, const struct target *target);
+
+/* The pool's lineage: volumes, snapshots and what is left of deleted ones.  NULL: no memory. */
+json_t *target_lineage(struct blockd_pool *pool);
 
 /* The pool's volumes as the reactor lists them, as JSON: an array of volumes.  NULL: no memory. */
 json_t *target_list(const struct blockd *daemon, struct blockd_pool *pool);

@@ -143,8 +143,11 @@ static int verb_ls(struct cli *cli)
 		{ "connections", "CLIENTS", OUTPUT_NUMBER },
 		{ 0 },
 	};
-	json_t *args = json_object();
+	json_t *args;
 
+	if (cli_flag(cli, "snapshots"))
+		return vdiskctl_ls_snapshots(cli);
+	args = json_object();
 	set_text(args, "pool", cli_option(cli, "pool"));
 	return ask_table(cli, "volume-list", args, "volumes", columns, "no volumes");
 }
@@ -202,6 +205,7 @@ static int verb_rm(struct cli *cli)
 	int rc;
 
 	set_flag(cli, args, "force");
+	set_flag(cli, args, "snapshots");
 	rc = vdiskctl_ask(cli, "volume-delete", args, &answer);
 	if (rc)
 		return rc;
@@ -413,8 +417,13 @@ static const struct cli_option create_options[] = {
 	{ "reserve", 0, "none|full", false, "full: keep space for every block of it" },
 	{ 0 },
 };
+static const struct cli_option tree_options[] = {
+	{ "pool", 0, "POOL", false, "only this pool" },
+	{ 0 },
+};
 static const struct cli_option ls_options[] = {
 	{ "pool", 0, "POOL", false, "only this pool" },
+	{ "snapshots", 0, NULL, false, "list the snapshots, with the space of each" },
 	{ 0 },
 };
 static const struct cli_option resize_options[] = {
@@ -448,6 +457,17 @@ static const struct cli_option export_options[] = {
 	{ 0 },
 };
 
+static const struct cli_option rm_options[] = {
+	OPTION_FORCE("close the volume's connections first"),
+	{ "snapshots", 0, NULL, false, "remove its snapshots too" },
+	{ 0 },
+};
+
+static const struct cli_option clone_options[] = {
+	{ "reserve", 0, "none|full", false, "keep space for every block of it" },
+	{ 0 },
+};
+
 static const struct cli_option stat_options[] = {
 	{ "interval", 0, "TIME", false, "show what was done in each interval, as rates" },
 	{ "count", 0, "N", false, "so many intervals (of 1s if not said otherwise)" },
@@ -460,7 +480,15 @@ static const struct cli_verb verbs[] = {
 	{ "info", "VOL", NULL, verb_info, "all about one volume" },
 	{ "resize", "VOL SIZE", resize_options, verb_resize, "change a volume's size" },
 	{ "rename", "VOL NAME", force_options, verb_rename, "give a volume another name" },
-	{ "rm", "VOL", force_options, verb_rm, "remove a volume with its data" },
+	{ "rm", "VOL", rm_options, verb_rm, "remove a volume with its data, or a snapshot" },
+	{ "snapshot", "VOL@SNAP...", NULL, vdiskctl_snapshot,
+	  "take a snapshot, or several at the same moment" },
+	{ "clone", "VOL@SNAP NAME", clone_options, vdiskctl_clone,
+	  "make a volume that begins as the snapshot" },
+	{ "rollback", "VOL@SNAP", force_options, vdiskctl_rollback,
+	  "make the volume what it was then" },
+	{ "tree", NULL, tree_options, vdiskctl_tree, "draw who is built on whom" },
+	{ "diff", "VOL@SNAP VOL", NULL, vdiskctl_diff, "list what differs between the two" },
 	{ "pool create", "FILE", pool_create_options, vdiskctl_pool_create,
 	  "make an empty pool in a file or on a block device (offline)" },
 	{ "pool ls", NULL, NULL, verb_pool_ls, "list the pools" },

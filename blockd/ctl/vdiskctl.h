@@ -38,4 +38,12 @@ int vdiskctl_stat(struct cli *cli);
 int vdiskctl_import(struct cli *cli);
 int vdiskctl_export(struct cli *cli);
 
+/* tree.c */
+int vdiskctl_snapshot(struct cli *cli);
+int vdiskctl_clone(struct cli *cli);
+int vdiskctl_rollback(struct cli *cli);
+int vdiskctl_tree(struct cli *cli);
+int vdiskctl_diff(struct cli *cli);
+int vdiskctl_ls_snapshots(struct cli *cli);
+
 #endif

@@ -12,14 +12,19 @@
  *	volume-create volume size [pool]
  *	volume-resize volume size [shrink] [force]
  *	volume-rename volume name [force]
- *	volume-delete volume [force]
+ *	volume-delete volume [snapshots] [force]	a snapshot too
+ *	snapshot snapshots		"VOL@SNAP VOL2@SNAP2 ...", at the same moment
+ *	clone snapshot name [reserve_full]
+ *	rollback snapshot [force]
+ *	lineage [pool]			{"nodes": [node]}
+ *	diff volume base [offset]	{"changed": [{offset, length}], "next", "size_bytes"}
  *	volume-claim volume size [pool] [force]	make it, or take an empty one, for an import
  *	clients [volume]		{"clients": [connection]}
  *	stat [volume]			{"uptime_ms", "volumes": [counters, {"latency": buckets}]}
  *	metrics				{"text": OpenMetrics}
  *	reload				{"changed": [line], "restart": [line]} or {"errors": [line]}
  *
- * `volume` is NAME or POOL/NAME everywhere.
+ * `volume` is NAME or POOL/NAME everywhere, a snapshot [POOL/]NAME@SNAP.
  */
 #ifndef BLOCKD_CTL_VERBS_H
 #define BLOCKD_CTL_VERBS_H
@@ -36,5 +41,12 @@ void verb_volume_resize(struct ctl_request *req, void *ctx);
 void verb_volume_rename(struct ctl_request *req, void *ctx);
 void verb_volume_delete(struct ctl_request *req, void *ctx);
 void verb_volume_claim(struct ctl_request *req, void *ctx);
+
+/* snapshots.c */
+void verb_snapshot(struct ctl_request *req, void *ctx);
+void verb_clone(struct ctl_request *req, void *ctx);
+void verb_rollback(struct ctl_request *req, void *ctx);
+void verb_lineage(struct ctl_request *req, void *ctx);
+void verb_diff(struct ctl_request *req, void *ctx);
 
 #endif

@@ -12,10 +12,28 @@ static int name_part(const char *from, size_t len, char *to, struct err *err)
 {
 	if (!len || len > THIN_NAME_MAX || memchr(from, 0, len))
 		return err_set(err, -ENOENT, "no such export: not a volume's name");
-	if (memchr(from, '@', len))
-		return err_set(err, -ENOENT, "no such export: this version has no snapshots");
 	memcpy(to, from, len);
 	to[len] = '\0';
+	return 0;
+}
+
+/* "volume" or "volume@snapshot", which is never written. */
+static int volume_part(const char *from, size_t len, struct export_name *name, struct err *err)
+{
+	char snapshot[THIN_NAME_MAX + 1];
+	const char *at = memchr(from, '@', len);
+	int rc;
+
+	if (!at)
+		return name_part(from, len, name->volume, err);
+	rc = name_part(from, (size_t)(at - from), name->volume, err);
+	if (!rc)
+		rc = name_part(at + 1, len - (size_t)(at + 1 - from), snapshot, err);
+	if (rc)
+		return rc;
+	strcat(name->volume, "@");
+	strcat(name->volume, snapshot);
+	name->read_only = true;
 	return 0;
 }
 
@@ -83,7 +101,7 @@ int export_name_parse(const char *name, size_t len, struct export_name *ret_name
 			return rc;
 		name = slash + 1;
 	}
-	rc = name_part(name, (size_t)(end - name), parsed.volume, err);
+	rc = volume_part(name, (size_t)(end - name), &parsed, err);
 	if (rc)
 		return rc;
 	*ret_name = parsed;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Export names: [pool/]volume[;ro], as clients give them. */
+/* Export names: [pool/]volume[@snapshot][;ro], as clients give them. */
 #ifndef BLOCKD_NBD_EXPORT_NAME_H
 #define BLOCKD_NBD_EXPORT_NAME_H
 
@@ -9,18 +9,18 @@
 #include "common/base/err.h"
 #include "thin/thin.h"
 
-#define EXPORT_NAME_MAX (THIN_NAME_MAX + 1 + THIN_NAME_MAX) /* "pool/volume" */
+#define EXPORT_NAME_MAX (THIN_NAME_MAX + 1 + THIN_PATH_MAX) /* "pool/volume@snapshot" */
 
 struct export_name {
-	char pool[THIN_NAME_MAX + 1]; /* "" if none was given */
-	char volume[THIN_NAME_MAX + 1];
-	bool read_only; /* ;ro */
+	char pool[THIN_NAME_MAX + 1];	/* "" if none was given */
+	char volume[THIN_PATH_MAX + 1]; /* with the snapshot */
+	bool read_only;			/* ;ro, or a snapshot */
 };
 
 /*
  * Take a name apart; `name` need not end with a NUL.  Checks only the shape: whether there is such
  * a pool and volume is the finder's business.  -ENOENT with a sentence for the client if it can
- * not be an export's name: empty, too long, an unknown option, `@snapshot` (there are none yet).
+ * not be an export's name: empty, too long, an unknown option.
  * -EACCES for the options that ask for a write lock (`holder=`, `standby`, `single`), which is not
  * served yet.
  */

@@ -169,6 +169,8 @@ static void fill_stat(const struct fake_vol *vol, struct thin_vol_stat *stat)
 	*stat = (struct thin_vol_stat){ .id = vol->id, .size_bytes = vol->size_bytes };
 	snprintf(stat->name, sizeof(stat->name), "%s", vol->name);
 	stat->open_count = vol->open_count;
+	snprintf(stat->path, sizeof(stat->path), "%s", vol->name);
+	stat->state = THIN_VOL_LIVE;
 }
 
 int thin_vol_next(const struct thin_pool *pool, const char *after, struct thin_vol_stat *ret_stat)

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Operations: see op.h. */
+#include "blockd/ctl/op.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cleanup.h"
+#include "common/daemon/log.h"
+
+#define CUT_MAX	  20 /* the bar lets nobody new in: more than one round is rare already */
+#define PEERS_MAX 3  /* named in a refusal */
+
+/* ---- life ---- */
+
+struct op *op_new(struct ctl_request *req, struct blockd *daemon)
+{
+	struct op *op = calloc(1, sizeof(*op));
+
+	if (!op) {
+		ctl_fail(req, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	metric_add(&daemon->verbs, 1);
+	op->req = req;
+	op->daemon = daemon;
+	op->task.user = op;
+	return op;
+}
+
+static void op_free(struct op *op)
+{
+	server_unbar(op->daemon->server, &op->bar);
+	if (op->holds)
+		op->target.pool->op_count--;
+	free(op);
+}
+
+void op_end(struct op *op, json_t *result)
+{
+	ctl_reply(op->req, result);
+	op_free(op);
+}
+
+void op_refuse(struct op *op, const struct err *err)
+{
+	metric_add(&op->daemon->refused_verbs, 1);
+	ctl_fail_err(op->req, err);
+	op_free(op);
+}
+
+void op_refuse_text(struct op *op, struct err *err, int rc, const char *fmt, ...)
+{
+	char text[400];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	(void)err_set(err, rc, "%s", text);
+	op_refuse(op, err);
+}
+
+void op_drop(struct op *op)
+{
+	metric_add(&op->daemon->refused_verbs, 1);
+	op_free(op);
+}
+
+/* The engine's answer as a sentence. */
+static void op_failed(struct op *op, int res)
+{
+	const char *pool = op->target.pool->subject, *name = op->target.name;
+	struct err err = { 0 };
+
+	if (res == -EEXIST)
+		(void)err_set(&err, res, "%s: volume '%s' exists already", pool,
+			      op->new_name[0] ? op->new_name : name);
+	else if (res == -ENOENT)
+		(void)err_set(&err, res, "%s: no volume '%s'", pool, name);
+	else if (res == -EBUSY)
+		(void)err_set(&err, res, "volume '%s' is open%s", name,
+			      op->force ? " and does not close" : "");
+	else if (res == -ENOTEMPTY)
+		(void)err_set(&err, res,
+			      "volume '%s' has snapshots; --snapshots removes them with it", name);
+	else if (res == -ENOSPC)
+		(void)err_set(&err, res, "%s: no space left", pool);
+	else if (res == -EROFS)
+		(void)err_set(&err, res, "%s is read-only (the log says why)", pool);
+	else
+		(void)err_sys(&err, res, "%s: volume '%s'", pool, name);
+	op_refuse(op, &err);
+}
+
+void op_log(const struct op *op, const char *fmt, ...)
+{
+	char subject[THIN_PATH_MAX + 8], text[256];
+	va_list ap;
+
+	snprintf(subject, sizeof(subject), "vol %s", op->target.name);
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_info(subject, "%s", text);
+}
+
+/* ---- steps ---- */
+
+static void op_done(struct reactor_task *task, int res);
+
+void op_hold(struct op *op)
+{
+	if (!op->holds)
+		op->target.pool->op_count++;
+	op->holds = true;
+}
+
+void op_post(struct op *op)
+{
+	op_hold(op);
+	op->task.run = NULL;
+	op->task.done = op_done;
+	reactor_post(op->target.pool->reactor, &op->task);
+}
+
+static void op_cut_done(struct reactor_task *task, int res)
+{
+	struct op *op = task->user;
+
+	if (res > 0)
+		op_log(op, "%d connections closed by --force", res);
+	op->submit(op);
+}
+
+static void op_cut(struct op *op)
+{
+	op_hold(op);
+	if (op->cuts++ == 0) {
+		op->bar.reactor = op->target.pool->reactor;
+		op->bar.volume = op->target.name;
+		server_bar(op->daemon->server, &op->bar);
+	}
+	op->task.done = op_cut_done;
+	reactor_cut_conns(op->target.pool->reactor, op->target.name, 0, &op->task);
+}
+
+static void op_done(struct reactor_task *task, int res)
+{
+	struct op *op = task->user;
+
+	if (res == -EBUSY && op->force && op->cuts < CUT_MAX)
+		op_cut(op);
+	else if (res < 0)
+		op_failed(op, res);
+	else
+		op->answer(op);
+}
+
+/* "unix:pid=812,uid=64055, tcp:10.0.0.7:40112 and 2 more" */
+static void name_peers(const struct target *target, char *buf, size_t size)
+{
+	CLEANUP_FREE struct reactor_conn_info *list = NULL;
+	size_t count = 0, named = 0, all = 0, used = 0;
+
+	buf[0] = '\0';
+	if (reactor_list_conns(target->pool->reactor, &list, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(list[i].volume, target->name) != 0)
+			continue;
+		all++;
+		if (named == PEERS_MAX || used >= size)
+			continue;
+		used += (size_t)snprintf(buf + used, size - used, "%s%s", named ? ", " : " by ",
+					 list[i].peer);
+		named++;
+	}
+	if (all > named && used < size)
+		snprintf(buf + used, size - used, " and %zu more", all - named);
+}
+
+void op_need_closed(struct op *op)
+{
+	struct err err = { 0 };
+	char peers[300];
+
+	if (op->target.stat.open_count == 0) {
+		op->submit(op);
+	} else if (op->force) {
+		op_cut(op);
+	} else {
+		name_peers(&op->target, peers, sizeof(peers));
+		(void)err_set(&err, -EBUSY,
+			      "volume '%s' is open%s; --force closes its connections first",
+			      op->target.name, peers);
+		op_refuse(op, &err);
+	}
+}
+
+int check_undeclared(const struct op *op, const char *what, struct err *err)
+{
+	const struct blockd_conf_volume *declared = target_declared(op->daemon, &op->target);
+
+	if (!declared)
+		return 0;
+	return err_set(err, -EPERM,
+		       "volume '%s' is declared in %s:%u and cannot be %s; take it out there and "
+		       "reload blockd first",
+		       op->target.name, declared->section->pos.file, declared->section->pos.line,
+		       what);
+}
+
+int op_take_volume(struct op *op, struct err *err)
+{
+	const char *volume;
+
+	if (ctl_arg_text(op->req, "volume", true, &volume) < 0)
+		return -EAGAIN; /* answered */
+	return target_find_volume(op->daemon, volume, &op->target, err);
+}
+
+int op_take_any(struct op *op, struct err *err)
+{
+	const char *volume;
+
+	if (ctl_arg_text(op->req, "volume", true, &volume) < 0)
+		return -EAGAIN; /* answered */
+	return target_find_any(op->daemon, volume, &op->target, err);
+}
+
+void op_reject(struct op *op, int rc, const struct err *err)
+{
+	if (rc == -EAGAIN)
+		op_drop(op);
+	else
+		op_refuse(op, err);
+}
+
+json_t *volume_reply(const struct op *op)
+{
+	return json_pack("{s:s, s:s, s:I}", "pool", op->target.pool->conf->name, "name",
+			 op->new_name[0] ? op->new_name : op->target.name, "size_bytes",
+			 (json_int_t)op->size_bytes);
+}

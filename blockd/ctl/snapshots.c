@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The verbs about snapshots, clones and what differs; how those that change travel is op.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "blockd/ctl/op.h"
+#include "blockd/ctl/verbs.h"
+#include "common/daemon/log.h"
+
+#define GROUP_MAX    200u  /* snapshots taken at once; what one record of the log holds */
+#define DIFF_EXTENTS 2048u /* in one answer */
+
+/* ---- snapshot ---- */
+
+struct group {
+	struct op *op;
+	char *names; /* the request's argument, taken apart */
+	const char *list[GROUP_MAX];
+	uint32_t count;
+};
+
+static void group_free(struct group *g)
+{
+	free(g->names);
+	free(g);
+}
+
+static void group_answer(struct op *op)
+{
+	struct group *g = op->task.req.user;
+	json_t *names = json_array();
+
+	for (uint32_t i = 0; i < g->count; i++) {
+		log_info(op->target.pool->subject, "snapshot %s taken", g->list[i]);
+		(void)json_array_append_new(names, json_string(g->list[i]));
+	}
+	op_end(op,
+	       json_pack("{s:s, s:o}", "pool", op->target.pool->conf->name, "snapshots", names));
+}
+
+static void group_done(struct reactor_task *task, int res)
+{
+	struct op *op = task->user;
+	struct group *g = op->task.req.user;
+	struct err err = { 0 };
+
+	if (res == 0)
+		group_answer(op);
+	else if (res == -EEXIST)
+		op_refuse_text(op, &err, res,
+			       "one of these snapshots exists already; none was taken");
+	else if (res == -ENOENT)
+		op_refuse_text(op, &err, res, "one of these volumes is gone; none was taken");
+	else if (res == -EINVAL)
+		op_refuse_text(op, &err, res,
+			       "a volume may stand only once in a group; none was taken");
+	else if (res == -ENOSPC)
+		op_refuse_text(op, &err, res,
+			       "no space left: a fully reserved volume needs the promise of its "
+			       "blocks again; none was taken");
+	else if (res == -E2BIG)
+		op_refuse_text(op, &err, res, "too many or too long names for one group");
+	else
+		op_refuse_text(op, &err, res, "snapshot: %s", strerror(-res));
+	group_free(g);
+}
+
+/* On the reactor's thread: `user` of the request is ours until the end. */
+static void group_req_done(struct thin_req *req, int res)
+{
+	struct group *g = req->user;
+
+	reactor_task_finish(&g->op->task, res);
+}
+
+static void group_run(struct reactor *reactor, struct reactor_task *task)
+{
+	task->req.done = group_req_done;
+	thin_submit(reactor_pool(reactor), &task->req);
+}
+
+/* One member; all must be in one pool. */
+static int group_add(struct op *op, struct group *g, char *path, struct err *err)
+{
+	char *at = strchr(path, '@'), *slash = strchr(path, '/');
+	struct target target;
+	int rc;
+
+	if (!at || at == path || !at[1])
+		return err_set(err, -EINVAL, "'%s' names no snapshot: expected VOL@SNAP", path);
+	if (g->count == GROUP_MAX)
+		return err_set(err, -E2BIG, "at most %u snapshots at once", GROUP_MAX);
+	if (thin_name_check(at + 1, err) < 0)
+		return -EINVAL;
+	*at = '\0';
+	rc = target_find_volume(op->daemon, path, &target, err);
+	*at = '@';
+	if (rc < 0)
+		return rc;
+	if (g->count && target.pool != op->target.pool)
+		return err_set(err, -EINVAL,
+			       "'%s' is in another pool: only volumes of one pool have a moment in "
+			       "common",
+			       path);
+	op->target = target;
+	g->list[g->count++] = slash && slash < at ? slash + 1 : path;
+	return 0;
+}
+
+static int group_take(struct op *op, struct group *g, struct err *err)
+{
+	const char *names;
+	char *save = NULL;
+	int rc = 0;
+
+	if (ctl_arg_text(op->req, "snapshots", true, &names) < 0)
+		return -EAGAIN;
+	g->names = strdup(names);
+	if (!g->names)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (char *p = strtok_r(g->names, " ", &save); p && rc == 0; p = strtok_r(NULL, " ", &save))
+		rc = group_add(op, g, p, err);
+	if (rc == 0 && !g->count)
+		rc = err_set(err, -EINVAL, "expected VOL@SNAP");
+	return rc;
+}
+
+void verb_snapshot(struct ctl_request *req, void *ctx)
+{
+	struct op *op = op_new(req, ctx);
+	struct group *g = calloc(1, sizeof(*g));
+	struct err err = { 0 };
+	int rc;
+
+	if (!op || !g) {
+		if (op)
+			op_refuse_text(op, &err, -ENOMEM, "out of memory");
+		free(g);
+		return;
+	}
+	g->op = op;
+	rc = group_take(op, g, &err);
+	if (rc < 0) {
+		group_free(g);
+		op_reject(op, rc, &err);
+		return;
+	}
+	op_hold(op);
+	op->task.req = (struct thin_req){ .op = THIN_SNAPSHOT,
+					  .names = g->list,
+					  .name_count = g->count,
+					  .time_s = (uint64_t)time(NULL),
+					  .user = g };
+	op->task.run = group_run;
+	op->task.done = group_done;
+	reactor_post(op->target.pool->reactor, &op->task);
+}
+
+/* ---- clone ---- */
+
+static void clone_submit(struct op *op)
+{
+	op->task.req = (struct thin_req){ .op = THIN_CLONE,
+					  .name = op->snapshot,
+					  .new_name = op->new_name,
+					  .reserve_full = op->reserve_full,
+					  .time_s = (uint64_t)time(NULL) };
+	op_post(op);
+}
+
+static void clone_answer(struct op *op)
+{
+	op_log(op, "cloned from %s", op->snapshot);
+	op_end(op, volume_reply(op));
+}
+
+static int clone_take(struct op *op, struct err *err)
+{
+	struct target from;
+	const char *snapshot, *name;
+	int rc;
+
+	if (ctl_arg_text(op->req, "snapshot", true, &snapshot) < 0 ||
+	    ctl_arg_text(op->req, "name", true, &name) < 0 ||
+	    ctl_arg_flag(op->req, "reserve_full", &op->reserve_full) < 0)
+		return -EAGAIN;
+	rc = target_find_snapshot(op->daemon, snapshot, &from, err);
+	if (rc == 0 && thin_name_check(name, err) < 0)
+		rc = -EINVAL;
+	if (rc < 0)
+		return rc;
+	op->target = from;
+	memcpy(op->snapshot, from.name, sizeof(op->snapshot));
+	snprintf(op->new_name, sizeof(op->new_name), "%s", name);
+	snprintf(op->target.name, sizeof(op->target.name), "%s", name);
+	op->size_bytes = from.stat.size_bytes;
+	return 0;
+}
+
+void verb_clone(struct ctl_request *req, void *ctx)
+{
+	struct op *op = op_new(req, ctx);
+	struct err err = { 0 };
+	int rc;
+
+	if (!op)
+		return;
+	op->submit = clone_submit;
+	op->answer = clone_answer;
+	rc = clone_take(op, &err);
+	if (rc < 0)
+		op_reject(op, rc, &err);
+	else
+		op->submit(op);
+}
+
+/* ---- rollback ---- */
+
+static void rollback_submit(struct op *op)
+{
+	op->task.req = (struct thin_req){ .op = THIN_ROLLBACK, .name = op->snapshot };
+	op_post(op);
+}
+
+static void rollback_answer(struct op *op)
+{
+	op_log(op, "rolled back to %s", op->snapshot);
+	op_end(op, volume_reply(op));
+}
+
+static int rollback_take(struct op *op, struct err *err)
+{
+	struct target snapshot;
+	const char *path;
+	char *at;
+	int rc;
+
+	if (ctl_arg_text(op->req, "snapshot", true, &path) < 0 ||
+	    ctl_arg_flag(op->req, "force", &op->force) < 0)
+		return -EAGAIN;
+	rc = target_find_snapshot(op->daemon, path, &snapshot, err);
+	if (rc < 0)
+		return rc;
+	op->target = snapshot;
+	memcpy(op->snapshot, snapshot.name, sizeof(op->snapshot));
+	op->size_bytes = snapshot.stat.size_bytes;
+	at = strchr(op->target.name, '@');
+	*at = '\0';
+	rc = pools_find_volume(op->target.pool, op->target.name, &op->target.stat);
+	return rc < 0 ? err_sys(err, rc, "%s", path) : 0;
+}
+
+void verb_rollback(struct ctl_request *req, void *ctx)
+{
+	struct op *op = op_new(req, ctx);
+	struct err err = { 0 };
+	int rc;
+
+	if (!op)
+		return;
+	op->submit = rollback_submit;
+	op->answer = rollback_answer;
+	rc = rollback_take(op, &err);
+	if (rc < 0)
+		op_reject(op, rc, &err);
+	else
+		op_need_closed(op);
+}
+
+/* ---- lineage ---- */
+
+void verb_lineage(struct ctl_request *req, void *ctx)
+{
+	const struct blockd *daemon = ctx;
+	struct blockd_pool *only = NULL;
+	const char *name = NULL;
+	json_t *all = json_array();
+	struct err err = { 0 };
+
+	if (ctl_arg_text(req, "pool", false, &name) < 0 ||
+	    (name && target_find_pool(daemon, name, &only, &err) < 0)) {
+		json_decref(all);
+		if (err.code)
+			ctl_fail_err(req, &err);
+		return;
+	}
+	for (size_t i = 0; i < daemon->pool_count; i++) {
+		json_t *rows =
+			only && only != daemon->pools[i] ? NULL : target_lineage(daemon->pools[i]);
+
+		(void)json_array_extend(all, rows);
+		json_decref(rows);
+	}
+	ctl_reply(req, json_pack("{s:o}", "nodes", all));
+}
+
+/* ---- diff ---- */
+
+struct diff {
+	struct op *op;
+	char base[THIN_PATH_MAX + 1];
+	uint64_t offset;
+	struct thin_extent extents[DIFF_EXTENTS];
+};
+
+static void diff_done(struct thin_req *req, int res)
+{
+	struct diff *d = req->user;
+
+	thin_vol_close(req->vol);
+	thin_vol_close(req->base);
+	reactor_task_finish(&d->op->task, res);
+}
+
+/* On the reactor's thread. */
+static void diff_run(struct reactor *reactor, struct reactor_task *task)
+{
+	struct diff *d = task->req.user;
+	struct thin_pool *pool = reactor_pool(reactor);
+	struct thin_req *req = &task->req;
+	int rc = thin_vol_open(pool, d->op->target.name, &req->vol);
+
+	if (rc == 0)
+		rc = thin_vol_open(pool, d->base, &req->base);
+	if (rc == 0 && d->offset >= thin_vol_size_bytes(req->vol))
+		rc = -EINVAL;
+	if (rc < 0) {
+		thin_vol_close(req->vol);
+		thin_vol_close(req->base);
+		reactor_task_finish(task, rc);
+		return;
+	}
+	req->len = thin_vol_size_bytes(req->vol) - d->offset;
+	thin_submit(pool, req);
+}
+
+static void diff_finished(struct reactor_task *task, int res)
+{
+	struct op *op = task->user;
+	struct diff *d = op->task.req.user;
+	uint64_t at = d->offset;
+	struct err err = { 0 };
+	json_t *rows;
+
+	if (res < 0) {
+		op_refuse_text(op, &err, res, "comparing '%s' with '%s': %s", op->target.name,
+			       d->base, strerror(-res));
+		free(d);
+		return;
+	}
+	rows = json_array();
+	for (uint32_t i = 0; i < task->req.extent_count; i++) {
+		if (d->extents[i].flags & THIN_EXTENT_CHANGED)
+			(void)json_array_append_new(
+				rows, json_pack("{s:I, s:I}", "offset", (json_int_t)at, "length",
+						(json_int_t)d->extents[i].len_bytes));
+		at += d->extents[i].len_bytes;
+	}
+	op_end(op, json_pack("{s:o, s:I, s:I}", "changed", rows, "next", (json_int_t)at,
+			     "size_bytes", (json_int_t)op->target.stat.size_bytes));
+	free(d);
+}
+
+static int diff_take(struct op *op, struct diff *d, struct err *err)
+{
+	struct target base;
+	const char *name;
+	int rc = op_take_any(op, err);
+
+	if (rc == 0 && ctl_arg_text(op->req, "base", true, &name) < 0)
+		rc = -EAGAIN;
+	if (rc == 0 && ctl_arg_u64(op->req, "offset", false, &d->offset) < 0)
+		rc = -EAGAIN;
+	if (rc == 0)
+		rc = target_find_any(op->daemon, name, &base, err);
+	if (rc < 0)
+		return rc;
+	if (base.pool != op->target.pool)
+		return err_set(err, -EINVAL, "'%s' is in another pool", name);
+	if (d->offset % THIN_BLOCK_SIZE)
+		return err_set(err, -EINVAL, "offset: expected a multiple of %u", THIN_BLOCK_SIZE);
+	memcpy(d->base, base.name, sizeof(d->base));
+	return 0;
+}
+
+void verb_diff(struct ctl_request *req, void *ctx)
+{
+	struct op *op = op_new(req, ctx);
+	struct diff *d = calloc(1, sizeof(*d));
+	struct err err = { 0 };
+	int rc;
+
+	if (!op || !d) {
+		if (op)
+			op_refuse_text(op, &err, -ENOMEM, "out of memory");
+		free(d);
+		return;
+	}
+	d->op = op;
+	rc = diff_take(op, d, &err);
+	if (rc < 0) {
+		free(d);
+		op_reject(op, rc, &err);
+		return;
+	}
+	op_hold(op);
+	op->task.req = (struct thin_req){ .op = THIN_DIFF,
+					  .offset = d->offset,
+					  .extents = d->extents,
+					  .extent_max = DIFF_EXTENTS,
+					  .done = diff_done,
+					  .user = d };
+	op->task.run = diff_run;
+	op->task.done = diff_finished;
+	reactor_post(op->target.pool->reactor, &op->task);
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The tool's verbs about snapshots: taking, cloning, going back, drawing the tree, comparing. */
+#include <stdio.h>
+#include <string.h>
+
+#include "blockd/ctl/vdiskctl.h"
+#include "common/base/units.h"
+
+#define NAMES_MAX 8192u
+#define DEPTH_MAX 64u /* levels drawn; deeper ones are drawn at this one */
+
+static const struct output_column done_columns[] = {
+	{ "pool", "pool", OUTPUT_TEXT },
+	{ "name", "name", OUTPUT_TEXT },
+	{ "size_bytes", "size", OUTPUT_SIZE },
+	{ 0 },
+};
+
+static int ask_done(struct cli *cli, const char *verb, json_t *args)
+{
+	json_t *answer;
+	int rc = vdiskctl_ask(cli, verb, args, &answer);
+
+	if (rc)
+		return rc;
+	output_record(cli->out, answer, done_columns);
+	json_decref(answer);
+	return CLI_OK;
+}
+
+int vdiskctl_snapshot(struct cli *cli)
+{
+	char names[NAMES_MAX] = "";
+	json_t *answer;
+	int rc;
+
+	for (int i = 0; i < cli->argc; i++) {
+		if (strpbrk(cli->argv[i], " \t") ||
+		    strlen(names) + strlen(cli->argv[i]) + 2 > NAMES_MAX)
+			return cli_usage_error(cli, "'%.200s': expected VOL@SNAP", cli->argv[i]);
+		strcat(strcat(names, names[0] ? " " : ""), cli->argv[i]);
+	}
+	rc = vdiskctl_ask(cli, "snapshot", json_pack("{s:s}", "snapshots", names), &answer);
+	if (rc)
+		return rc;
+	output_json(cli->out, answer);
+	for (int i = 0; i < cli->argc; i++)
+		output_note(cli->out, "%s taken", cli->argv[i]);
+	json_decref(answer);
+	return CLI_OK;
+}
+
+int vdiskctl_clone(struct cli *cli)
+{
+	const char *reserve = cli_option(cli, "reserve");
+
+	if (reserve && strcmp(reserve, "none") && strcmp(reserve, "full"))
+		return cli_usage_error(cli, "--reserve takes none or full");
+	return ask_done(cli, "clone",
+			json_pack("{s:s, s:s, s:b}", "snapshot", cli->argv[0], "name", cli->argv[1],
+				  "reserve_full", reserve && strcmp(reserve, "full") == 0));
+}
+
+int vdiskctl_rollback(struct cli *cli)
+{
+	return ask_done(
+		cli, "rollback",
+		json_pack("{s:s, s:b}", "snapshot", cli->argv[0], "force", cli_flag(cli, "force")));
+}
+
+/* ---- the tree ---- */
+
+static int ask_lineage(struct cli *cli, json_t **ret_answer)
+{
+	const char *pool = cli_option(cli, "pool");
+
+	return vdiskctl_ask(cli, "lineage", pool ? json_pack("{s:s}", "pool", pool) : NULL,
+			    ret_answer);
+}
+
+static json_int_t member(json_t *node, const char *key)
+{
+	return json_integer_value(json_object_get(node, key));
+}
+
+static const char *text_of(json_t *node, const char *key)
+{
+	const char *text = json_string_value(json_object_get(node, key));
+
+	return text ? text : "";
+}
+
+static bool is_child(json_t *node, json_t *of, json_int_t parent)
+{
+	return member(node, "parent") == parent &&
+	       !strcmp(text_of(node, "pool"), text_of(of, "pool"));
+}
+
+static void draw_node(struct cli *cli, json_t *node, const char *indent, bool root, bool last)
+{
+	const char *kind = text_of(node, "kind");
+	bool hidden = strcmp(kind, "deleted") == 0, volume = strcmp(kind, "volume") == 0;
+	char line[1024], size[UNITS_TEXT_MAX], more[UNITS_TEXT_MAX];
+	uint64_t alone = (uint64_t)member(node, volume ? "own_bytes" : "exclusive_bytes");
+
+	size_format_human((uint64_t)member(node, "used_bytes"), size);
+	size_format_human(alone, more);
+	snprintf(line, sizeof(line), "%s%s%s%s%s  %s, %s %s%s\n", indent,
+		 root	? ""
+		 : last ? "`-- "
+			: "|-- ",
+		 hidden ? "(deleted " : "", text_of(node, "name"), hidden ? ")" : "", size, more,
+		 volume ? "of its own" : "alone",
+		 json_is_false(json_object_get(node, "exclusive_exact")) ? " (being counted)" : "");
+	output_raw(cli->out, line);
+}
+
+static void draw(struct cli *cli, json_t *nodes, json_t *node, const char *indent, bool root,
+		 bool last)
+{
+	char deeper[4 * DEPTH_MAX + 1];
+	json_t *child, *next = NULL;
+	size_t i;
+
+	draw_node(cli, node, indent, root, last);
+	snprintf(deeper, sizeof(deeper), "%s%s", indent, root ? "" : last ? "    " : "|   ");
+	json_array_foreach(nodes, i, child)
+	{
+		if (!is_child(child, node, member(node, "id")))
+			continue;
+		if (next)
+			draw(cli, nodes, next, deeper, false, false);
+		next = child;
+	}
+	if (next)
+		draw(cli, nodes, next, deeper, false, true);
+}
+
+int vdiskctl_tree(struct cli *cli)
+{
+	json_t *answer, *nodes, *node;
+	size_t i;
+	int rc = ask_lineage(cli, &answer);
+
+	if (rc)
+		return rc;
+	output_json(cli->out, answer);
+	nodes = json_object_get(answer, "nodes");
+	if (!output_is_json(cli->out))
+		json_array_foreach(nodes, i, node) if (member(node, "parent") == 0)
+			draw(cli, nodes, node, "", true, true);
+	if (json_array_size(nodes) == 0)
+		output_note(cli->out, "no volumes");
+	json_decref(answer);
+	return CLI_OK;
+}
+
+int vdiskctl_ls_snapshots(struct cli *cli)
+{
+	static const struct output_column columns[] = {
+		{ "pool", "POOL", OUTPUT_TEXT },
+		{ "name", "NAME", OUTPUT_TEXT },
+		{ "size_bytes", "SIZE", OUTPUT_SIZE },
+		{ "used_bytes", "USED", OUTPUT_SIZE },
+		{ "own_bytes", "OWN", OUTPUT_SIZE },
+		{ "exclusive_bytes", "ALONE", OUTPUT_SIZE },
+		{ "created_s", "CREATED", OUTPUT_TIME },
+		{ 0 },
+	};
+	json_t *answer, *rows, *node;
+	size_t i;
+	int rc = ask_lineage(cli, &answer);
+
+	if (rc)
+		return rc;
+	rows = json_array();
+	json_array_foreach(json_object_get(answer, "nodes"), i,
+			   node) if (strcmp(text_of(node, "kind"), "snapshot") == 0)(void)
+		json_array_append(rows, node);
+	if (output_is_json(cli->out))
+		output_json(cli->out, rows);
+	else
+		output_table(cli->out, rows, columns, "no snapshots");
+	json_decref(rows);
+	json_decref(answer);
+	return CLI_OK;
+}
+
+/* ---- diff ---- */
+
+/* One piece of the answer into `all`; 0, or CLI_... */
+static int ask_diff(struct cli *cli, const char *base, json_int_t *offset, json_int_t *size,
+		    json_t *all)
+{
+	json_t *answer;
+	int rc = vdiskctl_ask(cli, "diff",
+			      json_pack("{s:s, s:s, s:I}", "volume", cli->argv[1], "base", base,
+					"offset", *offset),
+			      &answer);
+
+	if (rc)
+		return rc;
+	(void)json_array_extend(all, json_object_get(answer, "changed"));
+	*offset = member(answer, "next");
+	*size = member(answer, "size_bytes");
+	json_decref(answer);
+	return 0;
+}
+
+int vdiskctl_diff(struct cli *cli)
+{
+	static const struct output_column columns[] = {
+		{ "offset", "OFFSET", OUTPUT_NUMBER },
+		{ "length", "LENGTH", OUTPUT_NUMBER },
+		{ 0 },
+	};
+	json_t *all = json_array(), *row;
+	json_int_t offset = 0, size = 1, bytes = 0;
+	char text[UNITS_TEXT_MAX];
+	size_t i;
+	int rc = 0;
+
+	while (!rc && offset < size)
+		rc = ask_diff(cli, cli->argv[0], &offset, &size, all);
+	json_array_foreach(all, i, row) bytes += member(row, "length");
+	if (rc == 0 && output_is_json(cli->out)) {
+		json_t *whole = json_pack("{s:I, s:I, s:O}", "size_bytes", size, "changed_bytes",
+					  bytes, "changed", all);
+
+		output_json(cli->out, whole);
+		json_decref(whole);
+	} else if (rc == 0) {
+		output_table(cli->out, all, columns, NULL);
+		output_note(cli->out, "%s differ", size_format_human((uint64_t)bytes, text));
+	}
+	json_decref(all);
+	return rc ? rc : CLI_OK;
+}
