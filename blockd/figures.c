@@ -59,6 +59,7 @@ static const struct figure pool_figures[] = {
 	COUNTER(S, POOL "data_read_bytes", data_read_bytes, "Data read from the device."),
 	COUNTER(S, POOL "cache_hits", cache_hits, "Blocks read that were in the data cache."),
 	COUNTER(S, POOL "cache_misses", cache_misses, "Blocks read that were not."),
+	COUNTER(S, POOL "readahead_bytes", readahead_bytes, "Read ahead for sequential streams."),
 	COUNTER(S, POOL "checksum_errors", checksum_errors, "Blocks that did not match."),
 	COUNTER(S, POOL "enospc_errors", enospc_errors, "Requests refused for lack of space."),
 	COUNTER(S, POOL "ahead_bytes", ahead_bytes, "Free space written ahead of its use."),

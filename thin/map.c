@@ -99,6 +99,38 @@ void map_prefetch(struct thin_pool *pool, struct tree *tree, struct vblk v)
 	}
 }
 
+int map_peek(struct thin_pool *pool, struct tree *tree, struct vblk v, struct node **ret_leaf,
+	     struct vblk *ret_next)
+{
+	const struct fmt_entry *slot = &tree->root;
+	struct node *n = NULL;
+
+	ret_next->n = UINT64_MAX;
+	if (v.n >= map_capacity(tree->height))
+		return -ENOENT;
+	for (unsigned level = tree->height; level-- > 0;) {
+		struct ent e = ent_get(slot);
+
+		if (entry_empty(slot)) {
+			ret_next->n = (v.n | (map_span(level) - 1)) + 1;
+			return -ENOENT;
+		}
+		n = node_peek(pool, e);
+		if (!n) {
+			node_prefetch(pool, e, level);
+			return -EAGAIN;
+		}
+		/* one block named by two entries that disagree: for those who read to find */
+		if (!(e.where & FMT_ENT_MEM) &&
+		    (n->birth != e.birth || n->crc != e.crc || n->level != level))
+			return -EAGAIN;
+		n->used = true;
+		slot = &n->page->entry[map_index(v, level)];
+	}
+	*ret_leaf = n;
+	return n ? 0 : -ENOENT;
+}
+
 /* ---- dirtying ---- */
 
 static uint32_t bound_of(const struct tree *tree, struct vblk v)

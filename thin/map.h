@@ -59,6 +59,11 @@ int map_entry(struct thin_pool *pool, struct tree *tree, struct vblk v, unsigned
 /* Start loading what map_leaf() would need next; nobody waits. */
 void map_prefetch(struct thin_pool *pool, struct tree *tree, struct vblk v);
 
+/* The leaf, if all of the path is in memory; else -EAGAIN, and what is missing begins to load, with
+ * nobody waiting.  -ENOENT as above. */
+int map_peek(struct thin_pool *pool, struct tree *tree, struct vblk v, struct node **ret_leaf,
+	     struct vblk *ret_next) __attribute__((warn_unused_result));
+
 /* The same for changing it: DIRTY, made where there is none. -EAGAIN as above. */
 int map_dirty_leaf(struct thin_pool *pool, struct tree *tree, struct vblk v, struct task *task,
 		   struct node **ret_leaf) __attribute__((warn_unused_result));

@@ -31,6 +31,7 @@
 #include "thin/journal.h"
 #include "thin/lineage.h"
 #include "thin/node_cache.h"
+#include "thin/readahead.h"
 #include "thin/reclaim.h"
 #include "thin/thin.h"
 
@@ -96,6 +97,7 @@ struct thin_pool {
 struct thin_vol {
 	struct thin_pool *pool;
 	struct volume *volume;
+	struct readahead readahead;
 };
 
 static inline uint32_t pool_crc(const void *data, uint64_t len)

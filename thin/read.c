@@ -483,5 +483,7 @@ void read_step(struct thin_pool *pool, struct task *task)
 	}
 	if (r && !rs->res)
 		rs->res = r;
+	if (!r && data_cache_on(&pool->data))
+		readahead_note(pool, &req->vol->readahead, tree, rs->first, rs->last);
 	io_issued(rs);
 }

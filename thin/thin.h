@@ -136,6 +136,7 @@ struct thin_pool_stat {
 	uint64_t data_written_bytes, data_read_bytes, checksum_errors, enospc_errors, punched_bytes;
 	uint64_t ahead_bytes; /* of free space written ahead */
 	uint64_t replayed_records, skipped_records;
+	uint64_t readahead_bytes;
 	uint64_t cache_hits, cache_misses; /* blocks that reads found in the data cache, or not */
 };
 void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_stat);

@@ -10,6 +10,27 @@
 
 #include <string.h>
 
+/*
+ * The engine may lend its cached blocks instead of copying them.  The buffer is taken all the same:
+ * for what is not cached, and because what a slow client holds, in whichever memory, counts for its
+ * share.
+ */
+static void borrow(struct transmit *t, struct piece *piece)
+{
+	uint32_t blocks = piece->buf_len / THIN_BLOCK_SIZE;
+
+	piece->req.iov = piece->few;
+	piece->req.iov_max = LENT_FEW;
+	if (blocks > LENT_FEW) {
+		piece->many_len = blocks * (uint32_t)sizeof(struct iovec);
+		piece->many = bufpool_get(t->bufs, &t->account, piece->many_len);
+		piece->req.iov = piece->many;
+		piece->req.iov_max = piece->many ? blocks : 0;
+	}
+	if (piece->req.iov_max)
+		piece->req.flags |= THIN_LEND;
+}
+
 void issue_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint32_t flags)
 {
 	size_t skew = piece->offset % THIN_BLOCK_SIZE;
@@ -27,6 +48,7 @@ void issue_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint
 		piece->req.buf = piece->buf;
 		piece->req.offset -= skew;
 		piece->req.len = piece->buf_len;
+		borrow(t, piece);
 		if (t->structured && !(piece->request->flags & NBD_CMD_FLAG_DF)) {
 			memset(piece->holes, 0, sizeof(piece->holes));
 			piece->req.holes = piece->holes;

@@ -196,10 +196,19 @@ static void queue_error_offset(struct transmit *t, struct piece *piece, bool don
 
 /* ---- chunks of a READ ---- */
 
+/* `part` carries `len` bytes of what was read for `piece`, from byte `at` of its whole blocks on.
+ */
+static void attach(struct piece *part, const struct piece *piece, size_t at, uint32_t len)
+{
+	part->data = piece->buf + at;
+	part->data_len = len;
+	part->lent = piece->req.iov_count ? &piece->req : NULL;
+	part->lent_at = at;
+}
+
 static void attach_data(struct piece *piece)
 {
-	piece->data = piece->buf + piece->offset % THIN_BLOCK_SIZE;
-	piece->data_len = piece->len;
+	attach(piece, piece, piece->offset % THIN_BLOCK_SIZE, piece->len);
 }
 
 static bool is_hole(const struct piece *piece, uint32_t block)
@@ -290,8 +299,7 @@ static void queue_content(struct transmit *t, struct piece *piece, bool done)
 
 		part->offset = from > piece->offset ? from : piece->offset;
 		part->len = (uint32_t)((to < last ? to : last) - part->offset);
-		part->data = piece->buf + (part->offset - first);
-		part->data_len = part->len;
+		attach(part, piece, part->offset - first, part->len);
 		if (hole && !block && part == piece)
 			transmit_release_buf(t, piece); /* nothing but a hole */
 		if (hole)
@@ -400,6 +408,32 @@ void reply_piece_done(struct thin_req *req, int res)
 
 /* ---- sending ---- */
 
+/* The data of a message behind its first `skip` bytes; returns the number of pieces. */
+static int add_data(const struct piece *piece, size_t skip, struct iovec *iov, int iov_max)
+{
+	size_t left = piece->data_len - skip, at = piece->lent_at + skip;
+	int count = 0;
+
+	if (!piece->lent) {
+		iov[0] = (struct iovec){ (void *)(piece->data + skip), left };
+		return 1;
+	}
+	for (uint32_t i = 0; left && count < iov_max; i++) {
+		const struct iovec *from = &piece->lent->iov[i];
+		size_t len = from->iov_len;
+
+		if (at >= len) {
+			at -= len;
+			continue;
+		}
+		len = len - at < left ? len - at : left;
+		iov[count++] = (struct iovec){ (uint8_t *)from->iov_base + at, len };
+		left -= len;
+		at = 0;
+	}
+	return count;
+}
+
 int transmit_tx_iov(struct transmit *t, struct iovec *iov, int iov_max)
 {
 	size_t skip = t->tx_sent;
@@ -414,10 +448,8 @@ int transmit_tx_iov(struct transmit *t, struct iovec *iov, int iov_max)
 		} else {
 			skip -= piece->header_len;
 		}
-		if (piece->data_len > skip) {
-			iov[count].iov_base = (void *)(piece->data + skip);
-			iov[count++].iov_len = piece->data_len - skip;
-		}
+		if (piece->data_len > skip)
+			count += add_data(piece, skip, iov + count, iov_max - count);
 		skip = 0;
 	}
 	return count;

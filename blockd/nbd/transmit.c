@@ -77,6 +77,9 @@ static struct piece *piece_take(struct transmit *t, struct request *q)
 	piece->request = q;
 	q->refs++;
 	piece->buf = NULL;
+	piece->many = NULL;
+	piece->lent = NULL;
+	piece->req.iov_count = 0;
 	piece->filled = piece->header_len = piece->data_len = 0;
 	return piece;
 }
@@ -97,8 +100,12 @@ struct piece *transmit_piece_beside(struct transmit *t, const struct piece *piec
 
 void transmit_release_buf(struct transmit *t, struct piece *piece)
 {
+	thin_read_return(t->pool, &piece->req);
+	if (piece->many)
+		bufpool_put(t->bufs, &t->account, piece->many, piece->many_len);
 	if (piece->buf)
 		bufpool_put(t->bufs, &t->account, piece->buf, piece->buf_len);
+	piece->many = NULL;
 	piece->buf = NULL;
 }
 

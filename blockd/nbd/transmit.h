@@ -30,7 +30,7 @@
 #include "thin/thin.h"
 
 #define TRANSMIT_REQUEST_MAX 128u /* requests taken up and not yet answered */
-#define TRANSMIT_IOV_MAX     128
+#define TRANSMIT_IOV_MAX     320  /* 1 MiB out of the cache, block by block, and more */
 
 struct transmit;
 

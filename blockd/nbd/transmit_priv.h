@@ -9,6 +9,7 @@
 #define PIECE_MAX   (TRANSMIT_REQUEST_MAX + 32) /* a few large requests have many at once */
 #define PIECE_BYTES BUFPOOL_BUF_MAX		/* of a payload, at most */
 #define PIECE_SPLIT BUFPOOL_ALWAYS		/* when memory is short; can always be had */
+#define LENT_FEW    16u				/* blocks of a small READ */
 #define HEADER_MAX  sizeof(struct nbd_chunk_error_offset)
 #define HOLE_MIN    (32u << 10)	  /* a smaller hole between data is sent as zeroes */
 #define RX_SIZE	    (34u * 4096u) /* a batch of 32 WRITEs of 4 KiB, in one go */
@@ -48,6 +49,9 @@ struct piece {
 	struct thin_req req;
 	uint8_t *buf; /* of buf_len as asked from the bufpool, NULL for none */
 	uint32_t buf_len;
+	struct iovec few[LENT_FEW]; /* READ: room for what the engine lends, ... */
+	struct iovec *many;	    /* ... or from the bufpool, of many_len, NULL for none */
+	uint32_t many_len;
 	uint64_t offset; /* the part of the request that is this piece's */
 	uint32_t len;
 	uint64_t holes[BUFPOOL_BUF_MAX / THIN_BLOCK_SIZE / 64]; /* structured READ, see thin_req */
@@ -58,6 +62,9 @@ struct piece {
 	uint32_t header_len;
 	const uint8_t *data;
 	uint32_t data_len;
+	/* instead of `data`: from byte `lent_at` of what the engine has lent to this request */
+	const struct thin_req *lent;
+	size_t lent_at;
 	struct piece *next; /* send queue, free list */
 };
 

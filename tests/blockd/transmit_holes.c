@@ -169,7 +169,7 @@ static void simple_replies_have_the_zeroes(void **state)
 /* With no piece left for further chunks, the rest of the range goes as data. */
 static void without_pieces_it_goes_as_data(void **state)
 {
-	enum { COUNT = 64 };
+	enum { COUNT = 16 };
 	struct nbd_request batch[COUNT];
 	struct read_seen total = { 0 };
 	struct rig *rig = begin(true);
