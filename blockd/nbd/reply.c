@@ -216,6 +216,16 @@ static bool is_hole(const struct piece *piece, uint32_t block)
 	return piece->holes[block / 64] >> block % 64 & 1;
 }
 
+static bool any_hole(const struct piece *piece)
+{
+	uint64_t any = 0;
+	size_t i;
+
+	for (i = 0; i < sizeof(piece->holes) / sizeof(piece->holes[0]); i++)
+		any |= piece->holes[i];
+	return any;
+}
+
 /* The end of the run of holes, or of blocks with data, that begins at `block`. */
 static uint32_t run_end(const struct piece *piece, uint32_t block, uint32_t end)
 {
@@ -319,7 +329,7 @@ static void read_done_structured(struct transmit *t, struct piece *piece, enum n
 
 	if (error) {
 		queue_error_offset(t, piece, done, error);
-	} else if (piece->req.holes) {
+	} else if (piece->req.holes && any_hole(piece)) {
 		queue_content(t, piece, done);
 	} else {
 		attach_data(piece);
