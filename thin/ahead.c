@@ -227,5 +227,7 @@ uint64_t ahead_deadline_ms(const struct thin_pool *pool)
 
 	if (!wanted(pool) || pool->ck.active || pool->punch.busy || pool_spare_blocks(pool) < 2)
 		return UINT64_MAX;
+	if (pool->dev->blocking && pool->io.requests) /* not before they are answered */
+		return UINT64_MAX;
 	return idle > a->wait_until_ms ? idle : a->wait_until_ms;
 }
