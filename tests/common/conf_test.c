@@ -171,6 +171,67 @@ static void test_change_and_save(void **state)
 	conf_free(c);
 }
 
+static char *printed(struct conf *c)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	assert_int_equal(conf_print(c, f, CONF_PRINT_SET), 0);
+	fclose(f);
+	return text;
+}
+
+/* The titles of all VLANs, as the list of one kind has them. */
+static void check_vlans(struct conf *c, const char *expected)
+{
+	char titles[64] = "";
+
+	for (struct conf_section *s = conf_section_first(conf_root(c), "vlan"); s;
+	     s = conf_section_next(s, "vlan"))
+		strcat(strcat(titles, s->title), " ");
+	assert_string_equal(titles, expected);
+}
+
+/* Whatever is removed and put back, or changed and restored, is as it was. */
+static void test_undo(void **state)
+{
+	static const char *const titles[] = { "1", "2", "3" };
+	static const char *const on[] = { "true" };
+	struct conf *c = read_text("vlan 1 { }\npool a { path = /a }\nvlan 2 { name = x }\n"
+				   "forward f { listen = 1 trunk = 5 }\nvlan 3 { }\n");
+	char *before = printed(c), *after;
+	struct conf_section *s, *at;
+	struct conf_entry **saved;
+
+	for (size_t i = 0; i < 3; i++) {
+		s = conf_section_find(c, conf_root(c), "vlan", titles[i]);
+		at = conf_section_before(s);
+		conf_section_remove(c, s);
+		check_vlans(c, i == 0 ? "2 3 " : i == 1 ? "1 3 " : "1 2 ");
+		conf_section_put_back(c, s, at);
+		check_vlans(c, "1 2 3 ");
+		assert_ptr_equal(conf_section_find(c, conf_root(c), "vlan", titles[i]), s);
+	}
+	s = conf_section_find(c, conf_root(c), "vlan", "2");
+	saved = conf_section_save(c, s);
+	assert_int_equal(conf_entry_set(c, s, "nat", on, 1, NULL), 0);
+	conf_entry_unset(c, s, "name");
+	assert_int_equal(conf_section_finish(c, s), 0);
+	assert_true(conf_flag(s, "nat"));
+	conf_section_restore(s, saved);
+	assert_string_equal(conf_text(s, "name"), "x");
+	after = printed(c);
+	assert_string_equal(before, after);
+	conf_error(c, &s->pos, "wrong");
+	conf_errors_clear(c);
+	assert_int_equal(conf_error_count(c), 0);
+	assert_null(conf_error_text(c, 0));
+	free(before);
+	free(after);
+	conf_free(c);
+}
+
 static void write_file(const char *dir, const char *name, const char *text)
 {
 	char path[256];
@@ -337,6 +398,7 @@ int main(void)
 		cmocka_unit_test(test_every_type),
 		cmocka_unit_test(test_print_parses_again),
 		cmocka_unit_test(test_change_and_save),
+		cmocka_unit_test(test_undo),
 		cmocka_unit_test(test_includes),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_own_checks_are_sorted_in),
