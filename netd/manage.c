@@ -78,6 +78,7 @@ void manage_free(struct manage *m)
 	journal_close(m->journal);
 	stamps_clear(&m->stamps);
 	netd_subnets_clear(&m->subnets);
+	free(m->control);
 	free(m->path);
 	free(m);
 }
@@ -105,6 +106,18 @@ int manage_load(const char *path, const char *own_path, struct conf **ret)
 	return 0;
 }
 
+/* What a running netd cannot change: where it listens, and what it remembers. */
+static void demand_same(struct conf *c, const char *key, const char *now)
+{
+	const char *found = conf_text(conf_root(c), key);
+
+	if (now && strcmp(found, now) != 0)
+		conf_error_at(c, conf_root(c), key,
+			      "found \"%s\", expected \"%s\" while netd runs with that; to "
+			      "change it, restart netd",
+			      found, now);
+}
+
 int manage_load_files(struct manage *m, struct conf **ret_good, struct conf **ret_bad,
 		      struct err *err)
 {
@@ -117,6 +130,8 @@ int manage_load_files(struct manage *m, struct conf **ret_good, struct conf **re
 	r = manage_load(m->path, state_own_path(m->st), &c);
 	if (r < 0)
 		return err_sys(err, r, "%s", m->path);
+	demand_same(c, "control", m->control);
+	demand_same(c, "state", m->st->dir);
 	if (conf_error_count(c)) {
 		*ret_bad = c;
 		return err_set(err, -EINVAL, "%s: %zu errors", m->path, conf_error_count(c));
@@ -304,7 +319,8 @@ int manage_start(struct manage *m, struct conf *c, struct err *err)
 		conf_free(c);
 		return r;
 	}
-	if (!text) {
+	m->control = strdup(conf_text(conf_root(c), "control"));
+	if (!text || !m->control) {
 		conf_free(c);
 		return err_set(err, -ENOMEM, "out of memory");
 	}

@@ -10,6 +10,7 @@
 struct manage {
 	struct loop *loop;
 	char *path;
+	char *control; /* as it was at the start */
 	struct state *st;
 	struct reconcile *reconcile;
 	struct loop_timer *window; /* of the trial */

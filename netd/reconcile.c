@@ -22,6 +22,7 @@
 #include "common/base/cleanup.h"
 #include "common/base/plan.h"
 #include "common/daemon/log.h"
+#include "netd/alone.h"
 #include "netd/observe.h"
 #include "netd/reconcile_private.h"
 #include "netd/settings.h"
@@ -525,7 +526,8 @@ int reconcile_new(struct loop *loop, const char *run_dir, struct state *st, stru
 	r->retry_ms = RETRY_FIRST_MS;
 	r->mac_salt = host_salt();
 	r->settings_fd = settings_watch_open();
-	rc = nl_open(&r->nl, err);
+	rc = alone_lock(&r->alone_fd, err);
+	rc = rc < 0 ? rc : nl_open(&r->nl, err);
 	rc = rc < 0 ? rc : observe_caps(r->nl, &r->vlan_caps, &r->nat_caps, err);
 	rc = rc < 0 ? rc : monitor_open(r->nl, &r->monitor, err);
 	if (rc == 0) {
@@ -554,6 +556,8 @@ void reconcile_free(struct reconcile *r)
 	loop_timer_free(r->forget);
 	if (r->settings_fd >= 0)
 		close(r->settings_fd);
+	if (r->alone_fd >= 0)
+		close(r->alone_fd);
 	dnsmasq_set_free(r->servers);
 	free(r->servers_program);
 	monitor_close(r->monitor);

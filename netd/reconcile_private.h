@@ -21,6 +21,7 @@ struct reconcile {
 	struct dnsmasq_set *servers;
 	char *servers_program;
 	int settings_fd;
+	int alone_fd; /* no other netd while it is open */
 	sd_event_source *sources[RECONCILE_SOURCE_COUNT];
 	struct loop_timer *settle, *retry;
 	struct vlan_caps vlan_caps;

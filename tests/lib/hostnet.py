@@ -178,6 +178,7 @@ class HostNet:
 class Netd:
     def __init__(self, net, config, start=True, folder=WORK, args=()):
         self.net, self.folder, self.args = net, folder, list(args)
+        os.makedirs(folder, exist_ok=True)
         self.path = os.path.join(folder, "netd.conf")
         self.control = os.path.join(folder, "run", "control.sock")
         self.state = os.path.join(folder, "state")
