@@ -158,7 +158,9 @@ void reconcile_put_in_force(struct reconcile *r, struct conf *c, struct netd_des
 	r->conf = c;
 	r->want = *want;
 	*want = (struct netd_desired){ 0 };
+	r->want_stale = false;
 	r->retry_ms = RETRY_FIRST_MS;
+	r->stats.last_error[0] = '\0';
 }
 
 static void note_failure(struct reconcile *r, const struct err *err)
@@ -211,13 +213,15 @@ int reconcile_apply(struct reconcile *r, struct conf *c, enum reconcile_mode mod
 	sight_clear(&s);
 	if (rc == 0)
 		return 0;
-	note_failure(r, &sub);
 	if (mode == RECONCILE_RESTORE) {
 		log_error("config", "%s; trying again", sub.text);
 		reconcile_put_in_force(r, c, &want);
+		r->want_stale = true; /* perhaps nothing yet: never act on that */
+		note_failure(r, &sub);
 		retry_later(r);
 		return 0;
 	}
+	note_failure(r, &sub);
 	netd_desired_clear(&want);
 	if (r->conf)
 		tell_queue(r, r->conf);
@@ -352,7 +356,11 @@ static void note_drift(struct reconcile *r, const struct plan *plan)
 		    r->stats.last_drift, plan->count > 1 ? ", ..." : "");
 }
 
-/* While an interface is missing, what is wanted depends on what is there. */
+/*
+ * While an interface is missing, what is wanted depends on what is there; and a rollback that
+ * failed its checks (a user is gone) has built nothing.  Built here without them: the rest comes
+ * back.
+ */
 static int refresh_want(struct reconcile *r, struct sight *s, struct err *err)
 {
 	struct netd_desired want = { 0 };
@@ -368,6 +376,7 @@ static int refresh_want(struct reconcile *r, struct sight *s, struct err *err)
 		log_info("config", "an interface that was missing is here");
 	netd_desired_clear(&r->want);
 	r->want = want;
+	r->want_stale = false;
 	return 0;
 }
 
@@ -421,7 +430,7 @@ static void on_settled(void *ctx)
 		return;
 	r->stats.drift_check_count++;
 	rc = look(r, &s, &err);
-	if (rc == 0 && r->want.missing_count)
+	if (rc == 0 && (r->want_stale || r->want.missing_count))
 		rc = refresh_want(r, &s, &err);
 	rc = rc < 0 ? rc : repair(r, &s, &err);
 	if (rc == 0)
@@ -436,6 +445,7 @@ static void on_settled(void *ctx)
 		return;
 	}
 	r->retry_ms = RETRY_FIRST_MS;
+	r->stats.last_error[0] = '\0';
 	loop_timer_stop(r->retry);
 	if (r->stats.repaired_count != before)
 		r->stats.last_repair_us = r->plan_done_us - start;

@@ -45,7 +45,7 @@ struct reconcile_stats {
 	int64_t last_drift_wall_s;
 	uint64_t last_repair_us; /* from the wakeup to the last answer */
 	char last_drift[256];	 /* its first operation */
-	char last_error[ERR_TEXT_MAX];
+	char last_error[ERR_TEXT_MAX]; /* "": what went wrong is mended */
 };
 
 /* How strict an apply is. */

@@ -29,6 +29,7 @@ struct reconcile {
 	uint64_t mac_salt;
 	struct conf *conf;	  /* in force; NULL: down */
 	struct netd_desired want; /* what it wants */
+	bool want_stale;	  /* it is to be built anew before anything is done for it */
 	uint64_t retry_ms;
 	uint64_t event_ms, event_us; /* when the look that is due was asked for */
 	uint64_t plan_done_us;	     /* when the last plan had its last answer */
