@@ -14,9 +14,9 @@
  *
  * Nobody waits for it and it waits for nobody: the map is loaded ahead of the data, and where it is
  * not there yet, the next read of the stream tries again.  Blocks that it brings are found by those
- * who ask while they are on their way (they wait), and are checked like everything read; a bad one is
- * as if it had never been: whoever asks reads it again and hears of it.  Without a data cache there
- * is none.
+ * who ask while they are on their way (they wait), and are checked like everything read; a bad one
+ *is as if it had never been: whoever asks reads it again and hears of it.  Without a data cache
+ *there is none.
  *
  * Thread: the pool's.
  */
