@@ -74,7 +74,8 @@ struct blockd {
 	struct blockd_pool **pools; /* in the order of the configuration */
 	size_t pool_count;
 	uint64_t started_ms;
-	struct metric_counter refused_verbs, verbs;
+	struct metric_counter refused_verbs, verbs, reloads, refused_reloads;
+	size_t restart_count; /* values that the last reload left to the next start */
 };
 
 /* ---- pools.c ---- */

@@ -229,6 +229,13 @@ static void write_server(struct metrics_writer *w, const struct blockd *daemon)
 	metrics_u64(w, stat.handshakes, NULL);
 	metrics_family(w, "blockd_verbs", METRICS_COUNTER, "Changes asked for by vdiskctl.");
 	metrics_u64(w, metric_get(&daemon->verbs), NULL);
+	metrics_family(w, "blockd_reloads", METRICS_COUNTER, "Configurations put in force.");
+	metrics_u64(w, metric_get(&daemon->reloads), NULL);
+	metrics_family(w, "blockd_refused_reloads", METRICS_COUNTER, "Configurations refused.");
+	metrics_u64(w, metric_get(&daemon->refused_reloads), NULL);
+	metrics_family(w, "blockd_restart_needs", METRICS_GAUGE,
+		       "Values of the configuration that wait for a restart.");
+	metrics_u64(w, daemon->restart_count, NULL);
 	metrics_family(w, "blockd_refused_verbs", METRICS_COUNTER, "Changes refused or failed.");
 	metrics_u64(w, metric_get(&daemon->refused_verbs), NULL);
 }

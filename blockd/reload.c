@@ -116,6 +116,9 @@ static void reload_end(struct reload *r)
 		failed ? json_pack("{s:O}", "errors", r->errors)
 		       : json_pack("{s:O, s:O}", "changed", r->changed, "restart", r->restart);
 
+	metric_add(failed ? &daemon->refused_reloads : &daemon->reloads, 1);
+	if (!failed)
+		daemon->restart_count = json_array_size(r->restart);
 	if (failed) {
 		log_error("config", "not reloaded, nothing has changed:");
 		log_lines(r->errors, LOG_LEVEL_ERROR, "");

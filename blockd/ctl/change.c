@@ -61,24 +61,19 @@ static int op_take_new(struct op *op, struct err *err)
 	return rc < 0 ? rc : target_resolve(op->daemon, volume, pool, &op->target, err);
 }
 
+static int create_take(struct op *op, struct err *err)
+{
+	int rc = op_take_new(op, err);
+
+	if (rc == 0 && op->target.exists)
+		rc = err_set(err, -EEXIST, "%s: volume '%s' exists already",
+			     op->target.pool->subject, op->target.name);
+	return rc;
+}
+
 void verb_volume_create(struct ctl_request *req, void *ctx)
 {
-	struct op *op = op_new(req, ctx);
-	struct err err = { 0 };
-	int rc;
-
-	if (!op)
-		return;
-	op->submit = create_submit;
-	op->answer = create_answer;
-	rc = op_take_new(op, &err);
-	if (rc == 0 && op->target.exists)
-		rc = err_set(&err, -EEXIST, "%s: volume '%s' exists already",
-			     op->target.pool->subject, op->target.name);
-	if (rc < 0)
-		op_reject(op, rc, &err);
-	else
-		op->submit(op);
+	op_start(req, ctx, create_take, create_submit, create_answer);
 }
 
 /* ---- claim: the target of an import ---- */
@@ -115,27 +110,30 @@ static int claim_check(struct op *op, struct err *err)
 	return 0;
 }
 
-void verb_volume_claim(struct ctl_request *req, void *ctx)
+static int claim_take(struct op *op, struct err *err)
 {
-	struct op *op = op_new(req, ctx);
-	struct err err = { 0 };
-	int rc;
+	int rc = op_take_new(op, err);
 
-	if (!op)
-		return;
-	op->answer = claim_answer;
-	rc = op_take_new(op, &err);
-	if (rc == 0 && ctl_arg_flag(req, "force", &op->force) < 0)
+	if (rc == 0 && ctl_arg_flag(op->req, "force", &op->force) < 0)
 		rc = -EAGAIN;
 	if (rc == 0 && op->target.exists)
-		rc = claim_check(op, &err);
-	if (rc < 0) {
-		op_reject(op, rc, &err);
-		return;
-	}
+		rc = claim_check(op, err);
 	op->create = !op->target.exists;
-	op->submit = op->create ? create_submit : claim_answer;
-	op_need_closed(op);
+	op->close_first = true;
+	return rc;
+}
+
+static void claim_submit(struct op *op)
+{
+	if (op->create)
+		create_submit(op);
+	else
+		claim_answer(op);
+}
+
+void verb_volume_claim(struct ctl_request *req, void *ctx)
+{
+	op_start(req, ctx, claim_take, claim_submit, claim_answer);
 }
 
 /* ---- resize ---- */
@@ -173,33 +171,24 @@ static int shrink_check(const struct op *op, bool shrink, struct err *err)
 	return 0;
 }
 
-void verb_volume_resize(struct ctl_request *req, void *ctx)
+static int resize_take(struct op *op, struct err *err)
 {
-	struct op *op = op_new(req, ctx);
-	struct err err = { 0 };
-	bool shrink = false, smaller;
-	int rc;
+	bool shrink = false;
+	int rc = op_take_volume(op, err);
 
-	if (!op)
-		return;
-	op->submit = resize_submit;
-	op->answer = resize_answer;
-	rc = op_take_volume(op, &err);
-	if (rc == 0 && (ctl_arg_u64(req, "size", true, &op->size_bytes) < 0 ||
-			ctl_arg_flag(req, "shrink", &shrink) < 0 ||
-			ctl_arg_flag(req, "force", &op->force) < 0))
+	if (rc == 0 && (ctl_arg_u64(op->req, "size", true, &op->size_bytes) < 0 ||
+			ctl_arg_flag(op->req, "shrink", &shrink) < 0 ||
+			ctl_arg_flag(op->req, "force", &op->force) < 0))
 		rc = -EAGAIN;
 	if (rc == 0)
-		rc = check_size(op->size_bytes, &err);
-	smaller = rc == 0 && op->size_bytes < op->target.stat.size_bytes;
-	if (smaller)
-		rc = shrink_check(op, shrink, &err);
-	if (rc < 0)
-		op_reject(op, rc, &err);
-	else if (smaller)
-		op_need_closed(op);
-	else
-		op->submit(op);
+		rc = check_size(op->size_bytes, err);
+	op->close_first = op->size_bytes < op->target.stat.size_bytes;
+	return rc == 0 && op->close_first ? shrink_check(op, shrink, err) : rc;
+}
+
+void verb_volume_resize(struct ctl_request *req, void *ctx)
+{
+	op_start(req, ctx, resize_take, resize_submit, resize_answer);
 }
 
 /* ---- rename ---- */
@@ -227,27 +216,21 @@ static int rename_check(struct op *op, const char *name, struct err *err)
 	return check_undeclared(op, "renamed", err);
 }
 
+static int rename_take(struct op *op, struct err *err)
+{
+	const char *name;
+	int rc = op_take_volume(op, err);
+
+	if (rc == 0 && (ctl_arg_text(op->req, "name", true, &name) < 0 ||
+			ctl_arg_flag(op->req, "force", &op->force) < 0))
+		rc = -EAGAIN;
+	op->close_first = true;
+	return rc == 0 ? rename_check(op, name, err) : rc;
+}
+
 void verb_volume_rename(struct ctl_request *req, void *ctx)
 {
-	struct op *op = op_new(req, ctx);
-	struct err err = { 0 };
-	const char *name;
-	int rc;
-
-	if (!op)
-		return;
-	op->submit = rename_submit;
-	op->answer = rename_answer;
-	rc = op_take_volume(op, &err);
-	if (rc == 0 && (ctl_arg_text(req, "name", true, &name) < 0 ||
-			ctl_arg_flag(req, "force", &op->force) < 0))
-		rc = -EAGAIN;
-	if (rc == 0)
-		rc = rename_check(op, name, &err);
-	if (rc < 0)
-		op_reject(op, rc, &err);
-	else
-		op_need_closed(op);
+	op_start(req, ctx, rename_take, rename_submit, rename_answer);
 }
 
 /* ---- delete ---- */
@@ -266,27 +249,21 @@ static void delete_answer(struct op *op)
 	op_end(op, volume_reply(op));
 }
 
+static int delete_take(struct op *op, struct err *err)
+{
+	int rc = op_take_any(op, err);
+
+	if (rc == 0 && (ctl_arg_flag(op->req, "force", &op->force) < 0 ||
+			ctl_arg_flag(op->req, "snapshots", &op->snapshots) < 0))
+		rc = -EAGAIN;
+	op->size_bytes = op->target.stat.size_bytes;
+	op->close_first = true;
+	return rc == 0 && !op->target.stat.of ? check_undeclared(op, "removed", err) : rc;
+}
+
 void verb_volume_delete(struct ctl_request *req, void *ctx)
 {
-	struct op *op = op_new(req, ctx);
-	struct err err = { 0 };
-	int rc;
-
-	if (!op)
-		return;
-	op->submit = delete_submit;
-	op->answer = delete_answer;
-	rc = op_take_any(op, &err);
-	if (rc == 0 && (ctl_arg_flag(req, "force", &op->force) < 0 ||
-			ctl_arg_flag(req, "snapshots", &op->snapshots) < 0))
-		rc = -EAGAIN;
-	if (rc == 0 && !op->target.stat.of)
-		rc = check_undeclared(op, "removed", &err);
-	op->size_bytes = op->target.stat.size_bytes;
-	if (rc < 0)
-		op_reject(op, rc, &err);
-	else
-		op_need_closed(op);
+	op_start(req, ctx, delete_take, delete_submit, delete_answer);
 }
 
 /* ---- pool grow ---- */
@@ -354,25 +331,25 @@ static int grow_check(struct op *op, const char *name, struct err *err)
 	return 0;
 }
 
-void verb_pool_grow(struct ctl_request *req, void *ctx)
+static int grow_take(struct op *op, struct err *err)
 {
-	struct op *op = op_new(req, ctx);
-	struct err err = { 0 };
 	const char *name;
-	int rc;
 
-	if (!op)
-		return;
-	rc = ctl_arg_text(req, "pool", true, &name) < 0 ||
-			     ctl_arg_u64(req, "size", true, &op->size_bytes) < 0
-		     ? -EAGAIN
-		     : grow_check(op, name, &err);
-	if (rc < 0) {
-		op_reject(op, rc, &err);
-		return;
-	}
+	if (ctl_arg_text(op->req, "pool", true, &name) < 0 ||
+	    ctl_arg_u64(op->req, "size", true, &op->size_bytes) < 0)
+		return -EAGAIN;
+	return grow_check(op, name, err);
+}
+
+static void grow_submit(struct op *op)
+{
 	op_hold(op);
 	op->task.run = grow_run;
 	op->task.done = grow_finished;
 	reactor_post(op->target.pool->reactor, &op->task);
+}
+
+void verb_pool_grow(struct ctl_request *req, void *ctx)
+{
+	op_start(req, ctx, grow_take, grow_submit, NULL);
 }

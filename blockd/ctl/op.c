@@ -246,3 +246,24 @@ json_t *volume_reply(const struct op *op)
 			 op->new_name[0] ? op->new_name : op->target.name, "size_bytes",
 			 (json_int_t)op->size_bytes);
 }
+
+void op_start(struct ctl_request *req, struct blockd *daemon,
+	      int (*take)(struct op *op, struct err *err), void (*submit)(struct op *op),
+	      void (*answer)(struct op *op))
+{
+	struct op *op = op_new(req, daemon);
+	struct err err = { 0 };
+	int rc;
+
+	if (!op)
+		return;
+	op->submit = submit;
+	op->answer = answer;
+	rc = take(op, &err);
+	if (rc < 0)
+		op_reject(op, rc, &err);
+	else if (op->close_first)
+		op_need_closed(op);
+	else
+		op->submit(op);
+}

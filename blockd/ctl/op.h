@@ -28,6 +28,7 @@ struct op {
 	bool reserve_full; /* create, clone */
 	bool snapshots;	   /* delete: those too */
 	bool force;
+	bool close_first; /* the volume's connections */
 	bool create;
 	bool holds; /* counted in its pool's op_count: it stays */
 	unsigned cuts;
@@ -46,6 +47,14 @@ __attribute__((format(printf, 4, 5))) void op_refuse_text(struct op *op, struct 
 void op_drop(struct op *op);
 /* What the taking of arguments returned: -EAGAIN is op_drop(), all else op_refuse(). */
 void op_reject(struct op *op, int rc, const struct err *err);
+
+/*
+ * A whole verb: `take` its arguments and check them (0, -EAGAIN when it has been answered, or an
+ * error), close what must be closed (close_first), submit, answer.
+ */
+void op_start(struct ctl_request *req, struct blockd *daemon,
+	      int (*take)(struct op *op, struct err *err), void (*submit)(struct op *op),
+	      void (*answer)(struct op *op));
 
 /* "vol db1: <text>" into the log. */
 __attribute__((format(printf, 2, 3))) void op_log(const struct op *op, const char *fmt, ...);

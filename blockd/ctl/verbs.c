@@ -236,32 +236,48 @@ static int clients_append(json_t *clients, struct blockd_pool *pool, const char 
 	return rc;
 }
 
-static void verb_clients(struct ctl_request *req, void *ctx)
+/*
+ * What `append` finds in every pool, or of the one volume that the request names; NULL: it is
+ * answered, or there is no memory (*ret_answered says which).
+ */
+static json_t *collect(struct ctl_request *req, const struct blockd *daemon,
+		       int (*append)(json_t *list, struct blockd_pool *pool, const char *volume),
+		       bool *ret_answered)
 {
-	const struct blockd *daemon = ctx;
 	const char *volume = NULL;
 	struct target target = { 0 };
 	struct err err = { 0 };
-	json_t *clients;
+	json_t *list;
 
+	*ret_answered = true;
 	if (ctl_arg_text(req, "volume", false, &volume) < 0)
-		return;
+		return NULL;
 	if (volume && target_find_volume(daemon, volume, &target, &err) < 0) {
 		ctl_fail_err(req, &err);
-		return;
+		return NULL;
 	}
-	clients = json_array();
-	for (size_t i = 0; clients && i < daemon->pool_count; i++) {
+	*ret_answered = false;
+	list = json_array();
+	for (size_t i = 0; list && i < daemon->pool_count; i++) {
 		struct blockd_pool *pool = daemon->pools[i];
 
 		if (target.pool && target.pool != pool)
 			continue;
-		if (clients_append(clients, pool, volume ? target.name : NULL) < 0) {
-			json_decref(clients);
-			clients = NULL;
+		if (append(list, pool, volume ? target.name : NULL) < 0) {
+			json_decref(list);
+			list = NULL;
 		}
 	}
-	reply_or_oom(req, json_pack("{s:o}", "clients", clients));
+	return list;
+}
+
+static void verb_clients(struct ctl_request *req, void *ctx)
+{
+	bool answered;
+	json_t *clients = collect(req, ctx, clients_append, &answered);
+
+	if (!answered)
+		reply_or_oom(req, json_pack("{s:o}", "clients", clients));
 }
 
 /* ---- stat ---- */
@@ -302,7 +318,7 @@ static json_t *latency_json(const struct blockd_pool *pool, const struct reactor
 			 "errors", (json_int_t)io->errors, "latency", latency);
 }
 
-static int latencies_append(json_t *volumes, const struct blockd_pool *pool, const char *volume)
+static int latencies_append(json_t *volumes, struct blockd_pool *pool, const char *volume)
 {
 	CLEANUP_FREE struct reactor_latency_info *list = NULL;
 	size_t count = 0;
@@ -317,31 +333,13 @@ static int latencies_append(json_t *volumes, const struct blockd_pool *pool, con
 static void verb_stat(struct ctl_request *req, void *ctx)
 {
 	const struct blockd *daemon = ctx;
-	const char *volume = NULL;
-	struct target target = { 0 };
-	struct err err = { 0 };
-	json_t *volumes;
+	bool answered;
+	json_t *volumes = collect(req, daemon, latencies_append, &answered);
 
-	if (ctl_arg_text(req, "volume", false, &volume) < 0)
-		return;
-	if (volume && target_find_volume(daemon, volume, &target, &err) < 0) {
-		ctl_fail_err(req, &err);
-		return;
-	}
-	volumes = json_array();
-	for (size_t i = 0; volumes && i < daemon->pool_count; i++) {
-		struct blockd_pool *pool = daemon->pools[i];
-
-		if (target.pool && target.pool != pool)
-			continue;
-		if (latencies_append(volumes, pool, volume ? target.name : NULL) < 0) {
-			json_decref(volumes);
-			volumes = NULL;
-		}
-	}
-	reply_or_oom(req, json_pack("{s:I, s:o}", "uptime_ms",
-				    (json_int_t)(loop_now_ms() - daemon->started_ms), "volumes",
-				    volumes));
+	if (!answered)
+		reply_or_oom(req, json_pack("{s:I, s:o}", "uptime_ms",
+					    (json_int_t)(loop_now_ms() - daemon->started_ms),
+					    "volumes", volumes));
 }
 
 static void verb_metrics(struct ctl_request *req, void *ctx)

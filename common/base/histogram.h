@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Times in nanoseconds, counted in buckets that are an eighth of a power of two wide, from 1 us to
- * 69 s: what a quantile says is at most an eighth off, and every power of two is a bucket's end, so
- * that coarser histograms come out exact.  Adding is a few instructions.  Not atomic: one thread
- * adds, and others get copies.
+ * Times in nanoseconds, counted in buckets that are an eighth of a power of two wide, from 128 ns
+ * to 69 s: what a quantile says is at most an eighth off, and every power of two is a bucket's
+ * end, so that coarser histograms come out exact.  Adding is a few instructions.  Not atomic: one
+ * thread adds, and others get copies.
  *
- *	bucket 0		up to 1024 ns
- *	bucket 1 + 8 e + s	up to 1024 * 2^e * (1 + (s + 1) / 8) ns, s = 0 ... 7
+ *	bucket 0		up to 128 ns
+ *	bucket 1 + 8 e + s	up to 128 * 2^e * (1 + (s + 1) / 8) ns, s = 0 ... 7
  *	the last		more
  */
 #ifndef COMMON_BASE_HISTOGRAM_H
@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#define HISTOGRAM_LOW_BITS  10 /* 1024 ns */
+#define HISTOGRAM_LOW_BITS  7  /* 128 ns */
 #define HISTOGRAM_HIGH_BITS 36 /* 69 s */
 #define HISTOGRAM_SUB_BITS  3
 #define HISTOGRAM_BUCKET_COUNT                                                                     \

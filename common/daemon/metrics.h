@@ -64,9 +64,9 @@ void metrics_family(struct metrics_writer *w, const char *name, enum metrics_typ
 /* One sample of the current family; label names and values in turn, then NULL. */
 void metrics_u64(struct metrics_writer *w, uint64_t value, ...) __attribute__((sentinel));
 void metrics_double(struct metrics_writer *w, double value, ...) __attribute__((sentinel));
-/* Times as seconds, with a bucket for every power of two from METRICS_BUCKET_FIRST (4 us) to
+/* Times as seconds, with a bucket for every power of two from METRICS_BUCKET_FIRST (1 us) to
  * METRICS_BUCKET_LAST (17 s). */
-#define METRICS_BUCKET_FIRST 12
+#define METRICS_BUCKET_FIRST 10
 #define METRICS_BUCKET_LAST  34
 void metrics_histogram(struct metrics_writer *w, const struct histogram *h, ...)
 	__attribute__((sentinel));
