@@ -151,10 +151,26 @@ void transmit_current_done(struct transmit *t)
 	t->phase = RX_HEADER;
 }
 
-static void begin_drain(struct transmit *t)
+/* Nothing can go on without further bytes. */
+static bool needs_bytes(const struct transmit *t)
 {
-	if (t->state == TRANSMIT_RUNNING)
-		t->state = TRANSMIT_DRAINING;
+	switch (t->phase) {
+	case RX_HEADER:
+		return t->rx_end - t->rx_at < sizeof(struct nbd_request);
+	case RX_PAYLOAD:
+		return t->filling && t->rx_at == t->rx_end;
+	case RX_DRAIN:
+		return t->rx_at == t->rx_end;
+	case RX_ISSUE:
+	case RX_ALONE:
+	case RX_OVER:
+		return false;
+	}
+	return false;
+}
+
+static void end_input(struct transmit *t)
+{
 	switch (t->phase) {
 	case RX_HEADER:
 		t->phase = RX_OVER;
@@ -172,6 +188,15 @@ static void begin_drain(struct transmit *t)
 	case RX_OVER:
 		break;
 	}
+}
+
+/* No further bytes are taken; requests that are whole in `rx` still are. */
+static void begin_drain(struct transmit *t)
+{
+	if (t->state == TRANSMIT_RUNNING)
+		t->state = TRANSMIT_DRAINING;
+	if (needs_bytes(t))
+		end_input(t);
 }
 
 void transmit_settle(struct transmit *t)
@@ -260,10 +285,6 @@ static bool step_header(struct transmit *t)
 	struct nbd_request raw;
 	struct request *q;
 
-	if (t->state == TRANSMIT_DRAINING) {
-		t->phase = RX_OVER;
-		return false;
-	}
 	if (t->rx_end - t->rx_at < sizeof(raw) || !t->free_requests || !t->free_pieces)
 		return false;
 	memcpy(&raw, t->rx + t->rx_at, sizeof(raw));
@@ -274,6 +295,7 @@ static bool step_header(struct transmit *t)
 	t->rx_at += sizeof(raw);
 	if (be16_get(raw.type) == NBD_CMD_DISC) {
 		begin_drain(t);
+		end_input(t); /* whatever may lie behind it */
 		return false;
 	}
 	q = t->current = request_take(t);
@@ -361,6 +383,8 @@ static bool advance(struct transmit *t)
 	t->turn_bytes = TURN_BYTES;
 	while (step(t))
 		;
+	if (t->state == TRANSMIT_DRAINING && needs_bytes(t))
+		end_input(t);
 	if (t->phase == RX_OVER)
 		t->rx_at = t->rx_end;
 	transmit_settle(t);

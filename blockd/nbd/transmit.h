@@ -91,7 +91,7 @@ bool transmit_retry(struct transmit *t);
 int transmit_tx_iov(struct transmit *t, struct iovec *iov, int iov_max);
 void transmit_sent(struct transmit *t, size_t len);
 
-/* Take no further requests; those under way are answered. */
+/* Receive no further requests; those that have come whole are answered. */
 void transmit_stop(struct transmit *t);
 /* Give up: drop what was to be sent.  Afterwards BROKEN. */
 void transmit_abort(struct transmit *t, const char *reason);
