@@ -34,6 +34,7 @@ Meta contexts
   "base:" lists but is ignored in SET: contexts.wildcards_only_list
   unknown namespaces are ignored, not errors: contexts.unknown_namespaces, clients.libnbd_contexts
   each context has its chunk: contexts.one_chunk_each, clients.maps_agree
+  a snapshot's blocks are shared and a layer down: clients.snapshots_are_shared
 
 Transmission
   with structured replies READ is always structured, even an early EINVAL:
