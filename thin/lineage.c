@@ -10,7 +10,8 @@
 #include "thin/splice.h"
 
 #define STEPS_PER_RUN  64u   /* of background work in one turn of the loop */
-#define STEPS_TINY     1u    /* ... in a pool for tests, so that much happens in between */
+#define STEPS_TINY     1u    /* ... in a pool for tests, and only in one of TURNS_TINY turns, so */
+#define TURNS_TINY     6u    /* that much happens in between */
 #define COUNT_PAUSE_MS 2000u /* between counts: trims may make them stale over and over */
 
 static void lineage_step(struct thin_pool *pool, struct task *task);
@@ -71,8 +72,10 @@ void lineage_drop_block(struct thin_pool *pool, struct volume *vol, struct vblk 
 		return;
 	}
 	data_cache_drop(&pool->data, ent_pblk(e).n);
-	if (!own) /* only because of the cursor: see splice_done() */
+	if (!own) { /* only because of the cursor: see lineage_spliced() */
 		vol->parent->freed_blocks++;
+		volume_touch(pool, vol->parent);
+	}
 	if (e.birth > vol->log_bound)
 		space_free_logged(&pool->space, ent_pblk(e), log_seq);
 	else
@@ -469,6 +472,8 @@ uint64_t lineage_deadline_ms(const struct thin_pool *pool)
 
 void lineage_run(struct thin_pool *pool)
 {
+	if (pool->tiny && pool->lineage.turns++ % TURNS_TINY)
+		return;
 	if (lineage_runs(pool))
 		lineage_step(pool, &pool->lineage.task);
 }

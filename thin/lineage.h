@@ -60,8 +60,9 @@ struct lineage {
 	struct volume *count;		/* the snapshot being counted */
 	uint64_t count_cursor, counted;
 	uint64_t count_from_ms; /* no count begins earlier */
-	bool changed;		/* worth looking for something to do */
-	bool waiting;		/* the task is on a node's list of waiters or stalled */
+	unsigned turns;
+	bool changed; /* worth looking for something to do */
+	bool waiting; /* the task is on a node's list of waiters or stalled */
 	struct task task;
 };
 

@@ -160,6 +160,7 @@ int world_dump(struct thin_pool *pool, struct dev_sim *sim, struct dump *ret_dum
 struct census {
 	struct thin_vol_stat stat[NODES_MAX];
 	uint64_t block[NODES_MAX][ORACLE_CELLS]; /* 0: none */
+	uint64_t own[NODES_MAX];		 /* younger than the parent */
 	unsigned count;
 };
 
@@ -175,6 +176,7 @@ static bool census_take(struct thin_pool *pool, struct census *c)
 			return true;
 		id = st->id;
 		vol = volume_by_id(&pool->catalog, id);
+		c->own[c->count] = 0;
 		for (unsigned i = 0; i < ORACLE_CELLS; i++) {
 			struct vblk v = { oracle_cell_block(i) }, next;
 			struct node *leaf;
@@ -184,6 +186,8 @@ static bool census_take(struct thin_pool *pool, struct census *c)
 				e = ent_get(&leaf->page->entry[v.n % FMT_NODE_ENTRIES]);
 			c->block[c->count][i] =
 				e.where & FMT_ENT_MAPPED ? e.where & FMT_PBLK_MASK : 0;
+			c->own[c->count] += e.where & FMT_ENT_MAPPED &&
+					    e.birth > (vol->parent ? vol->parent->generation : 0);
 		}
 	}
 	return false;
@@ -285,6 +289,12 @@ static bool census_agrees(struct thin_pool *pool, struct dev_sim *sim, uint64_t 
 				continue;
 			all += !census_others(&c, n + 1, n, c.block[n][i]);
 			alone += !census_others(&c, 0, n, c.block[n][i]);
+		}
+		if (c.own[n] != st->own_blocks) {
+			snprintf(text, len, "\"%s\" (%llu) has %llu blocks of its own, counts %llu",
+				 st->name, (unsigned long long)st->id, (unsigned long long)c.own[n],
+				 (unsigned long long)st->own_blocks);
+			return false;
 		}
 		if (st->state == THIN_VOL_HIDDEN && st->child_count < 2) {
 			snprintf(text, len, "\"%s\" is deleted, has %u children and stays",
