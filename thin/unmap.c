@@ -50,6 +50,7 @@ static struct fmt_op range_op(const struct req_state *rs, enum fmt_op_kind kind,
 static int unmap_range(struct req_state *rs, struct vblk from, struct vblk to)
 {
 	struct thin_pool *pool = rs->pool;
+	const struct volume *vol = rs->req->vol->volume;
 	struct fmt_op op = range_op(rs, FMT_OP_UNMAP, from, to);
 	/* the probe first: it may wait, and what it found must still be there when we act */
 	int found = map_unmap_probe(pool, &rs->req->vol->volume->tree, from, to, &rs->task);
@@ -57,7 +58,9 @@ static int unmap_range(struct req_state *rs, struct vblk from, struct vblk to)
 
 	if (found <= 0)
 		return found;
-	r = admit_op(rs, MAP_UNMAP_NODES, 0, 2 * FMT_NODE_ENTRIES, false);
+	/* nodes that a snapshot has too are copied and not given back */
+	r = admit_op(rs, MAP_UNMAP_NODES, 0, 2 * FMT_NODE_ENTRIES,
+		     vol->parent && !vol->reserve_full);
 	return r ? r : ops_do(pool, &op, sizeof(op));
 }
 

@@ -84,20 +84,27 @@ static void append(struct io_batch *b, struct req_state *rs, uint64_t v, const u
 
 /* ---- admission of some blocks of one leaf ---- */
 
-/* When space is short, overwrites and provisioned blocks may go on where new data may not: whether
- * all of [v, v + count) are such.  1, 0, -EAGAIN or damage. */
+/* When space is short, overwrites of the volume's own and provisioned blocks may go on where new
+ * data may not (what a snapshot has too is not given back): whether all of [v, v + count) are such.
+ * 1, 0, -EAGAIN or damage. */
 static int all_owned(struct req_state *rs, struct vblk v, uint64_t count)
 {
+	struct volume *vol = rs->req->vol->volume;
+	uint32_t bound = lineage_bound(vol, v);
 	struct node *leaf;
 	struct vblk next;
-	int r = map_leaf(rs->pool, &rs->req->vol->volume->tree, v, &rs->task, &leaf, &next);
+	int r = map_leaf(rs->pool, &vol->tree, v, &rs->task, &leaf, &next);
 
 	if (r)
 		return r == -ENOENT ? 0 : r;
-	for (uint64_t i = 0; i < count; i++)
-		if (!(ent_get(&leaf->page->entry[(v.n + i) % FMT_NODE_ENTRIES]).where &
-		      (FMT_ENT_MAPPED | FMT_ENT_RESERVED)))
+	for (uint64_t i = 0; i < count; i++) {
+		struct ent e = ent_get(&leaf->page->entry[(v.n + i) % FMT_NODE_ENTRIES]);
+
+		if (e.where & FMT_ENT_RESERVED)
+			continue;
+		if (!(e.where & FMT_ENT_MAPPED) || e.birth <= bound)
 			return 0;
+	}
 	return 1;
 }
 
