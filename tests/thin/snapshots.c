@@ -19,9 +19,16 @@ static int setup(void **state)
 	return 0;
 }
 
+static void close_vol(void)
+{
+	thin_vol_close(vol);
+	vol = NULL;
+}
+
 static int teardown(void **state)
 {
 	(void)state;
+	close_vol();
 	pool_rig_free(&r);
 	return 0;
 }
@@ -180,7 +187,7 @@ static void test_deleting(void **state)
 	assert_int_equal(data_blocks(), 15);
 	assert_true(stat_of("v@a").exclusive_exact);
 	assert_int_equal(stat_of("v@a").exclusive_blocks, 5);
-	thin_vol_close(vol);
+	close_vol();
 	assert_int_equal(delete ("v", false), -ENOTEMPTY);
 	assert_int_equal(delete ("v", true), 0);
 	pool_rig_settle(&r);
@@ -205,7 +212,7 @@ static void test_clones_outlive_their_origin(void **state)
 	put(copy, 1, 1, 2);
 	assert_int_equal(get(copy, 0), 1);
 	assert_int_equal(get_named("d", 1), 1);
-	thin_vol_close(vol);
+	close_vol();
 	assert_int_equal(delete ("v", true), 0);
 	pool_rig_settle(&r);
 	assert_int_equal(data_blocks(), 11);
@@ -232,7 +239,7 @@ static void test_rollback(void **state)
 	assert_int_equal(snapshot("v@b"), 0);
 	put(vol, 2, 4, 3);
 	assert_int_equal(pool_rig_run(&r, &req), -EBUSY);
-	thin_vol_close(vol);
+	close_vol();
 	assert_int_equal(pool_rig_run(&r, &req), 0);
 	pool_rig_settle(&r);
 	assert_int_equal(data_blocks(), 14);
