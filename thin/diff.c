@@ -19,21 +19,6 @@ struct side {
 	struct node *leaf; /* NULL: nothing there */
 };
 
-static bool add_extent(struct thin_req *req, uint64_t len, uint32_t flags)
-{
-	struct thin_extent *last = req->extents + req->extent_count - 1;
-
-	if (req->extent_count && last->flags == flags) {
-		last->len_bytes += len;
-		return true;
-	}
-	if (req->extent_count == req->extent_max)
-		return false;
-	req->extents[req->extent_count++] =
-		(struct thin_extent){ .len_bytes = len, .flags = flags };
-	return true;
-}
-
 static struct ent leaf_entry(const struct side *s, struct vblk v)
 {
 	return s->leaf ? ent_get(&s->leaf->page->entry[v.n % FMT_NODE_ENTRIES]) : (struct ent){ 0 };
@@ -53,7 +38,7 @@ static bool compare_leaves(struct req_state *rs, const struct side *a, const str
 	for (; v.n < end && v.n < rs->last.n; v.n++) {
 		bool changed = differs(leaf_entry(a, v), leaf_entry(b, v));
 
-		if (!add_extent(rs->req, FMT_BLOCK, changed ? THIN_EXTENT_CHANGED : 0))
+		if (!io_add_extent(rs->req, FMT_BLOCK, changed ? THIN_EXTENT_CHANGED : 0, 0))
 			return false;
 		rs->pos += FMT_BLOCK;
 	}
@@ -88,7 +73,7 @@ static int descend(struct req_state *rs, struct side *a, struct side *b)
 			continue;
 		if (end > rs->last.n)
 			end = rs->last.n;
-		if (!add_extent(rs->req, (end - v.n) * FMT_BLOCK, 0))
+		if (!io_add_extent(rs->req, (end - v.n) * FMT_BLOCK, 0, 0))
 			return -ENOBUFS;
 		rs->pos = end * FMT_BLOCK;
 		return 0;
@@ -108,7 +93,7 @@ static int descend(struct req_state *rs, struct side *a, struct side *b)
 /* Neither has a tree. */
 static int nothing(struct req_state *rs)
 {
-	add_extent(rs->req, rs->last.n * FMT_BLOCK - rs->pos, 0);
+	io_add_extent(rs->req, rs->last.n * FMT_BLOCK - rs->pos, 0, 0);
 	rs->pos = rs->last.n * FMT_BLOCK;
 	return 0;
 }

@@ -208,6 +208,20 @@ int io_begin(struct req_state *rs)
 	return 0;
 }
 
+bool io_add_extent(struct thin_req *req, uint64_t len, uint32_t flags, uint32_t depth)
+{
+	struct thin_extent *last = req->extents + req->extent_count - 1;
+
+	if (req->extent_count && last->flags == flags && last->depth == depth) {
+		last->len_bytes += len;
+		return true;
+	}
+	if (req->extent_count == req->extent_max)
+		return false;
+	req->extents[req->extent_count++] = (struct thin_extent){ len, flags, depth };
+	return true;
+}
+
 /* ---- end ---- */
 
 void io_not_urgent(struct req_state *rs)

@@ -144,6 +144,10 @@ void io_submit_batch(struct thin_pool *pool);
 /* Call the `done` of what is answered. */
 void io_answer(struct thin_pool *pool);
 
+/* Describe `len` more bytes (status, diff), joined to the last extent if that is alike; false: no
+ * room for another. */
+bool io_add_extent(struct thin_req *req, uint64_t len, uint32_t flags, uint32_t depth);
+
 /* A request is over: answered at the end of the turn, behind a commit for FUA and control. */
 void io_finish(struct req_state *rs, int res);
 void io_finish_durable(struct req_state *rs, int res);

@@ -224,6 +224,11 @@ static bool bad_expired(struct thin_pool *pool, struct node *n)
 	return true;
 }
 
+uint32_t node_birth(const struct thin_pool *pool, struct ent e)
+{
+	return e.where & FMT_ENT_MEM ? pool->nodes.node[(uint32_t)e.where].birth : e.birth;
+}
+
 struct node *node_peek(struct thin_pool *pool, struct ent e)
 {
 	struct node *n;

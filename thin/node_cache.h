@@ -116,7 +116,9 @@ void node_cache_fini(struct node_cache *nc);
  */
 int node_get(struct thin_pool *pool, struct ent e, unsigned level, struct task *task,
 	     struct node **ret_node) __attribute__((warn_unused_result));
-/* The same, only if it is in memory; else NULL. */
+/* Birth of what `e` names: of a DIRTY node only the node itself knows it. */
+uint32_t node_birth(const struct thin_pool *pool, struct ent e);
+/* The same as node_get(), only if it is in memory; else NULL. */
 struct node *node_peek(struct thin_pool *pool, struct ent e);
 /* Begin to load it, if it is not there and a slot is to be had; nobody waits. */
 void node_prefetch(struct thin_pool *pool, struct ent e, unsigned level);

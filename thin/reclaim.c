@@ -156,11 +156,6 @@ struct path {
 	struct node *node[FMT_HEIGHT_MAX];
 };
 
-static uint32_t birth_of(const struct thin_pool *pool, struct ent e)
-{
-	return e.where & FMT_ENT_MEM ? pool->nodes.node[(uint32_t)e.where].birth : e.birth;
-}
-
 static void give_back_block(struct thin_pool *pool, struct reclaim_item *it, struct volume *owner,
 			    struct ent e)
 {
@@ -212,7 +207,7 @@ static unsigned next_entry(struct thin_pool *pool, const struct reclaim_item *it
 	for (; i < FMT_NODE_ENTRIES; i++) {
 		struct ent e = ent_get(&n->page->entry[i]);
 
-		if (e.where && (it->owner_id || birth_of(pool, e) > it->bound))
+		if (e.where && (it->owner_id || node_birth(pool, e) > it->bound))
 			break;
 	}
 	return i;
@@ -241,7 +236,7 @@ static bool advance(struct thin_pool *pool, struct reclaim_item *it)
 		unsigned i;
 		int r;
 
-		if (!it->owner_id && birth_of(pool, ent_get(slot)) <= it->bound) {
+		if (!it->owner_id && node_birth(pool, ent_get(slot)) <= it->bound) {
 			passed(pool, it, &path, level, end);
 			return true;
 		}

@@ -26,11 +26,6 @@ struct walk {
 	struct node *node[FMT_HEIGHT_MAX];
 };
 
-static uint32_t birth_of(const struct thin_pool *pool, struct ent e)
-{
-	return e.where & FMT_ENT_MEM ? pool->nodes.node[(uint32_t)e.where].birth : e.birth;
-}
-
 static void give_back_node(struct walk *w, unsigned level)
 {
 	struct node *n = w->node[level];
@@ -91,7 +86,7 @@ static unsigned next_entry(struct walk *w, const struct node *n, const struct no
 	for (; i < FMT_NODE_ENTRIES; i++) {
 		struct ent e = ent_get(&n->page->entry[i]);
 
-		if (e.where && birth_of(w->pool, e) > w->bound &&
+		if (e.where && node_birth(w->pool, e) > w->bound &&
 		    !(peer && ent_same(e, ent_get(&peer->page->entry[i]))))
 			break;
 	}
@@ -108,7 +103,7 @@ static int enter(struct walk *w, struct fmt_entry *slot, unsigned level)
 	unsigned i;
 	int r = map_entry(pool, w->child, (struct vblk){ v }, level, &pool->lineage.task, &pe);
 
-	if (r == 0 && (!e.where || birth_of(pool, e) <= w->bound || ent_same(e, pe))) {
+	if (r == 0 && (!e.where || node_birth(pool, e) <= w->bound || ent_same(e, pe))) {
 		passed(w, level);
 		return 0;
 	}

@@ -58,21 +58,6 @@ static uint32_t entry_depth(const struct volume *vol, struct ent e)
 	return depth;
 }
 
-/* False: no room for another extent. */
-static bool add_extent(struct thin_req *req, uint64_t len, uint32_t flags, uint32_t depth)
-{
-	struct thin_extent *last = req->extents + req->extent_count - 1;
-
-	if (req->extent_count && last->flags == flags && last->depth == depth) {
-		last->len_bytes += len;
-		return true;
-	}
-	if (req->extent_count == req->extent_max)
-		return false;
-	req->extents[req->extent_count++] = (struct thin_extent){ len, flags, depth };
-	return true;
-}
-
 /* Describe up to the end of the leaf; false: the extents are full. */
 static bool describe_leaf(struct req_state *rs, const struct node *leaf)
 {
@@ -87,7 +72,7 @@ static bool describe_leaf(struct req_state *rs, const struct node *leaf)
 		if (e.birth != birth || !depth || !(e.where & FMT_ENT_MAPPED))
 			depth = entry_depth(rs->req->vol->volume, e);
 		birth = e.where & FMT_ENT_MAPPED ? e.birth : 0;
-		if (!add_extent(rs->req, FMT_BLOCK, entry_flags(e), depth))
+		if (!io_add_extent(rs->req, FMT_BLOCK, entry_flags(e), depth))
 			return false;
 	}
 	return true;
@@ -133,7 +118,7 @@ void status_step(struct thin_pool *pool, struct task *task)
 			uint64_t len = end * FMT_BLOCK - rs->pos;
 
 			r = 0;
-			if (!add_extent(req, len, THIN_EXTENT_HOLE | THIN_EXTENT_ZERO, 0))
+			if (!io_add_extent(req, len, THIN_EXTENT_HOLE | THIN_EXTENT_ZERO, 0))
 				break;
 			rs->pos += len;
 		}

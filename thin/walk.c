@@ -28,18 +28,13 @@ static int visit(const struct walk *w, enum walk_what what, uint64_t base, struc
 	return w->ops->visit(w->ops->user, &item);
 }
 
-static uint32_t birth_of(const struct walk *w, struct ent e)
-{
-	return e.where & FMT_ENT_MEM ? w->pool->nodes.node[(uint32_t)e.where].birth : e.birth;
-}
-
 /* What is not younger than `bound` is a parent's; of what lies in front of `from` or behind `to`
  * nothing is told. */
 static bool passes(const struct walk *w, struct ent e, uint64_t first, uint64_t span)
 {
 	if (e.where == 0 || first + span <= w->from || first >= w->to)
 		return true;
-	return e.where & (FMT_ENT_MAPPED | FMT_ENT_MEM) && birth_of(w, e) <= w->bound;
+	return e.where & (FMT_ENT_MAPPED | FMT_ENT_MEM) && node_birth(w->pool, e) <= w->bound;
 }
 
 static int walk_slot(const struct walk *w, const struct fmt_entry *slot, unsigned level,

@@ -202,19 +202,7 @@ static int clone_take(struct op *op, struct err *err)
 
 void verb_clone(struct ctl_request *req, void *ctx)
 {
-	struct op *op = op_new(req, ctx);
-	struct err err = { 0 };
-	int rc;
-
-	if (!op)
-		return;
-	op->submit = clone_submit;
-	op->answer = clone_answer;
-	rc = clone_take(op, &err);
-	if (rc < 0)
-		op_reject(op, rc, &err);
-	else
-		op->submit(op);
+	op_start(req, ctx, clone_take, clone_submit, clone_answer);
 }
 
 /* ---- rollback ---- */
@@ -249,25 +237,14 @@ static int rollback_take(struct op *op, struct err *err)
 	op->size_bytes = snapshot.stat.size_bytes;
 	at = strchr(op->target.name, '@');
 	*at = '\0';
+	op->close_first = true;
 	rc = pools_find_volume(op->target.pool, op->target.name, &op->target.stat);
 	return rc < 0 ? err_sys(err, rc, "%s", path) : 0;
 }
 
 void verb_rollback(struct ctl_request *req, void *ctx)
 {
-	struct op *op = op_new(req, ctx);
-	struct err err = { 0 };
-	int rc;
-
-	if (!op)
-		return;
-	op->submit = rollback_submit;
-	op->answer = rollback_answer;
-	rc = rollback_take(op, &err);
-	if (rc < 0)
-		op_reject(op, rc, &err);
-	else
-		op_need_closed(op);
+	op_start(req, ctx, rollback_take, rollback_submit, rollback_answer);
 }
 
 /* ---- lineage ---- */
