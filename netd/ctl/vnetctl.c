@@ -4,7 +4,7 @@
  * is; check reads a file without netd, and doctor can do without it.
  *
  * Exit codes: 0, 1 (failed, refused, or for diff: not in sync), 2 (usage, and for diff: an error),
- * 3 (netd cannot be reached).
+ * 3 (netd cannot be reached, or has gone without an answer).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -38,6 +38,7 @@ static int ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 	struct ctl_client *client;
 	struct err err = { 0 };
 	int r = ctl_client_open(cli->socket, &client, &err);
+	bool lost;
 
 	if (r < 0) {
 		json_decref(args);
@@ -45,8 +46,11 @@ static int ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 		return fail(cli, EXIT_UNREACHED, &err);
 	}
 	r = ctl_client_call(client, verb, args, ASK_TIMEOUT_MS, NULL, NULL, ret, &err);
+	lost = ctl_client_is_lost(client);
 	ctl_client_close(client);
-	return r < 0 ? fail(cli, CLI_FAILED, &err) : 0;
+	if (lost)
+		err_context(&err, "netd has gone without an answer");
+	return r < 0 ? fail(cli, lost ? EXIT_UNREACHED : CLI_FAILED, &err) : 0;
 }
 
 /* The errors of a configuration, if the answer holds some: on stderr, one a line. */
@@ -410,7 +414,10 @@ static int ask_text(struct cli *cli, const char *verb)
 
 	if (r)
 		return r;
-	output_raw(cli->out, json_string_value(json_object_get(o, "text")));
+	if (output_is_json(cli->out))
+		output_json(cli->out, o);
+	else
+		output_raw(cli->out, json_string_value(json_object_get(o, "text")));
 	json_decref(o);
 	return CLI_OK;
 }
