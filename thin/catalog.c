@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The catalog: see catalog.h. */
+/* The catalog: see catalog.h.  Reading it is catalog_load.c. */
 #include "thin/catalog.h"
 
 #include <errno.h>
-#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/cleanup.h"
-#include "thin/lineage.h"
 #include "thin/pool.h"
 #include "thin/reclaim.h"
 
@@ -81,18 +79,18 @@ int catalog_reserve_slots(struct catalog *c, uint64_t count)
 
 int catalog_take_slot(struct catalog *c, enum fmt_rec_kind kind, uint64_t *ret_slot)
 {
-	uint64_t s = c->free_hint;
+	uint64_t s = c->slot_count;
 
-	while (s < c->slot_count && c->slot[s].kind != FMT_REC_FREE)
-		s++;
-	if (s == c->slot_count) {
+	if (c->free_slot) {
+		s = c->free_slot - 1;
+		c->free_slot = c->slot[s].index;
+	} else {
 		int r = slots_grow(c, s + 1);
 
 		if (r)
 			return r;
 		c->slot_count++;
 	}
-	c->free_hint = s + 1;
 	c->slot[s].kind = kind;
 	catalog_touch(c, s);
 	*ret_slot = s;
@@ -108,12 +106,17 @@ void catalog_touch(struct catalog *c, uint64_t slot)
 	c->dirty[c->dirty_count++] = slot;
 }
 
-void catalog_free_slot(struct catalog *c, uint64_t slot)
+void catalog_list_free(struct catalog *c, uint64_t slot)
 {
 	c->slot[slot].kind = FMT_REC_FREE;
 	c->slot[slot].volume = NULL;
-	if (slot < c->free_hint)
-		c->free_hint = slot;
+	c->slot[slot].index = c->free_slot;
+	c->free_slot = slot + 1;
+}
+
+void catalog_free_slot(struct catalog *c, uint64_t slot)
+{
+	catalog_list_free(c, slot);
 	catalog_touch(c, slot);
 }
 
@@ -209,7 +212,7 @@ static void count_volume(struct catalog *c, const struct volume *vol, int by)
 		c->snapshot_count += (uint64_t)(int64_t)by;
 }
 
-static void volume_insert(struct catalog *c, struct volume *vol)
+void volume_insert(struct catalog *c, struct volume *vol)
 {
 	if (vol->state != VOLUME_HIDDEN)
 		RB_INSERT(volume_names, &c->names, vol);
@@ -218,7 +221,7 @@ static void volume_insert(struct catalog *c, struct volume *vol)
 	count_volume(c, vol, 1);
 }
 
-static struct volume *volume_alloc(void)
+struct volume *volume_alloc(void)
 {
 	struct volume *v = calloc(1, sizeof(*v));
 
@@ -390,187 +393,4 @@ void catalog_encode(struct thin_pool *pool, uint64_t slot, void *block)
 	case FMT_REC_FREE:
 		assert(!"a free slot has no record");
 	}
-}
-
-static bool volume_record_valid(struct thin_pool *pool, const struct fmt_rec_volume *rec,
-				const char *name)
-{
-	struct catalog *c = &pool->catalog;
-	uint32_t state = le32_get(rec->state);
-	uint64_t blocks = pool->space.block_count, id = le64_get(rec->id);
-
-	return state >= VOLUME_LIVE && state <= VOLUME_HIDDEN && id && id < c->next_id &&
-	       !volume_by_id(c, id) && le32_get(rec->height) <= FMT_HEIGHT_MAX &&
-	       (state == VOLUME_HIDDEN ||
-		(!thin_name_check(name, NULL) && !volume_by_name(c, le64_get(rec->of), name))) &&
-	       (state == VOLUME_HIDDEN || (le64_get(rec->of) != 0) == (state == VOLUME_SNAPSHOT)) &&
-	       le64_get(rec->size_bytes) <= THIN_VOLUME_MAX &&
-	       le64_get(rec->size_bytes) % FMT_BLOCK == 0 &&
-	       le64_get(rec->generation) <= pool->generation &&
-	       (le64_get(rec->generation) != 0) == (state != VOLUME_LIVE) &&
-	       le64_get(rec->mapped_blocks) <= blocks && le64_get(rec->own_blocks) <= blocks &&
-	       le64_get(rec->cursor) % FMT_NODE_ENTRIES == 0 &&
-	       ent_from_disk_valid(pool, ent_get(&rec->root), 1) &&
-	       (le64_get(rec->root.where) == 0 || le32_get(rec->height) > 0);
-}
-
-/* The parent is set when all are there: lineage_load(). */
-static int decode_volume(struct thin_pool *pool, uint64_t slot, const struct fmt_rec_volume *rec,
-			 struct err *err)
-{
-	uint32_t flags = le32_get(rec->flags);
-	char name[THIN_NAME_MAX + 1];
-	struct volume *v;
-
-	memcpy(name, rec->name, sizeof(name));
-	name[THIN_NAME_MAX] = 0;
-	if (!volume_record_valid(pool, rec, name))
-		return err_set(err, -EUCLEAN, "catalog: record %" PRIu64 " makes no sense", slot);
-	v = volume_alloc();
-	if (!v)
-		return -ENOMEM;
-	memcpy(v->name, name, sizeof(name));
-	v->slot = slot;
-	v->id = le64_get(rec->id);
-	v->of = le64_get(rec->of);
-	v->parent_id = le64_get(rec->parent);
-	v->generation = (uint32_t)le64_get(rec->generation);
-	v->state = le32_get(rec->state);
-	v->size_bytes = le64_get(rec->size_bytes);
-	v->created_s = le64_get(rec->created_s);
-	v->mapped_blocks = le64_get(rec->mapped_blocks);
-	v->reserved_blocks = le64_get(rec->reserved_blocks);
-	v->own_blocks = flags & FMT_VOLUME_OWN ? le64_get(rec->own_blocks) : v->mapped_blocks;
-	v->tree.root = rec->root;
-	v->tree.height = le32_get(rec->height);
-	v->reserve_full = flags & FMT_VOLUME_RESERVE_FULL;
-	v->splicing = flags & FMT_VOLUME_SPLICING;
-	v->exclusive_known = flags & FMT_VOLUME_EXCLUSIVE;
-	v->cursor = le64_get(rec->cursor);
-	v->freed_blocks = le64_get(rec->freed_blocks);
-	v->exclusive_blocks = le64_get(rec->exclusive_blocks);
-	v->reclaiming_blocks = le64_get(rec->reclaiming_blocks);
-	if (v->state == VOLUME_LIVE)
-		pool->reserved_blocks += v->reserved_blocks;
-	pool->promised_blocks += volume_promise(v);
-	pool->reclaim_blocks += v->reclaiming_blocks;
-	volume_insert(&pool->catalog, v);
-	return 0;
-}
-
-static int decode_zones(struct thin_pool *pool, uint64_t slot, const struct fmt_rec_zones *rec,
-			struct err *err)
-{
-	struct catalog *c = &pool->catalog;
-	struct space *sp = &pool->space;
-	uint64_t first = le64_get(rec->first_zone), index = first / FMT_ZONES_PER_REC;
-	uint32_t count = le32_get(rec->count);
-
-	if (first % FMT_ZONES_PER_REC || count > FMT_ZONES_PER_REC || first >= sp->zone_count ||
-	    count > sp->zone_count - first || index >= c->zone_slot_count ||
-	    c->zone_slot[index] != UINT64_MAX)
-		return err_set(err, -EUCLEAN, "catalog: zones record %" PRIu64 " is out of range",
-			       slot);
-	for (uint32_t i = 0; i < count; i++) {
-		struct space_zone *z = &sp->zone[first + i];
-
-		z->crc = le32_get(rec->zone[i].crc);
-		z->generation = le32_get(rec->zone[i].generation);
-		z->copy = (uint8_t)(le32_get(rec->zone[i].copy) & 1);
-	}
-	c->slot[slot].index = index;
-	c->zone_slot[index] = slot;
-	return 0;
-}
-
-static int decode_record(struct thin_pool *pool, uint64_t slot, const void *block, struct err *err)
-{
-	struct catalog *c = &pool->catalog;
-	const struct fmt_rec_head *head = block;
-	uint32_t kind = le32_get(head->kind);
-
-	if (le32_get(head->magic) != FMT_REC_MAGIC || le64_get(head->slot) != slot)
-		return err_set(err, -EUCLEAN, "catalog: block of record %" PRIu64 " is foreign",
-			       slot);
-	c->slot[slot].kind = kind;
-	switch (kind) {
-	case FMT_REC_VOLUME:
-		return decode_volume(pool, slot, block, err);
-	case FMT_REC_ZONES:
-		return decode_zones(pool, slot, block, err);
-	case FMT_REC_WORK:
-		return reclaim_decode(pool, slot, block, err);
-	default:
-		return err_set(err, -EUCLEAN, "catalog: record %" PRIu64 " has unknown kind %u",
-			       slot, kind);
-	}
-}
-
-static int load_record(struct thin_pool *pool, uint64_t slot, struct ent e, void *block,
-		       struct err *err)
-{
-	int r;
-
-	if (!ent_from_disk_valid(pool, e, 1))
-		return err_set(err, -EUCLEAN, "catalog: entry %" PRIu64 " is out of range", slot);
-	r = pool_read_block(pool, ent_pblk(e), block);
-	if (r)
-		return err_sys(err, r, "catalog: record %" PRIu64, slot);
-	if (pool_crc(block, FMT_BLOCK) != e.crc)
-		return err_set(err, -EUCLEAN, "catalog: record %" PRIu64 ": checksum differs",
-			       slot);
-	return decode_record(pool, slot, block, err);
-}
-
-static int zone_slots_alloc(struct thin_pool *pool)
-{
-	struct catalog *c = &pool->catalog;
-
-	c->zone_slot_count = (pool->space.zone_count + FMT_ZONES_PER_REC - 1) / FMT_ZONES_PER_REC;
-	c->zone_slot = malloc(c->zone_slot_count * sizeof(*c->zone_slot));
-	if (!c->zone_slot)
-		return -ENOMEM;
-	for (uint64_t i = 0; i < c->zone_slot_count; i++)
-		c->zone_slot[i] = UINT64_MAX;
-	return 0;
-}
-
-int catalog_load(struct thin_pool *pool, struct err *err)
-{
-	struct catalog *c = &pool->catalog;
-	CLEANUP_FREE void *block = NULL;
-	struct vblk next;
-	int r;
-
-	if (posix_memalign(&block, FMT_BLOCK, FMT_BLOCK) ||
-	    slots_grow(c, c->slot_count + 1 + RECLAIM_RECORDS_MAX) || zone_slots_alloc(pool))
-		return err_set(err, -ENOMEM, "catalog: out of memory");
-	if (!ent_from_disk_valid(pool, ent_get(&c->tree.root), 1) ||
-	    (le64_get(c->tree.root.where) && !c->tree.height))
-		return err_set(err, -EUCLEAN, "catalog: its root makes no sense");
-	for (struct vblk v = { 0 }; v.n < c->slot_count; v = next) {
-		struct node *leaf;
-
-		next.n = (v.n | (FMT_NODE_ENTRIES - 1)) + 1;
-		r = map_leaf(pool, &c->tree, v, NULL, &leaf, &next);
-		if (r == -ENOENT)
-			continue;
-		if (r)
-			return err_sys(err, r, "catalog: node over record %" PRIu64, v.n);
-		leaf->pins++;
-		for (uint64_t s = v.n; s < next.n && s < c->slot_count && !r; s++) {
-			struct ent e = ent_get(&leaf->page->entry[s % FMT_NODE_ENTRIES]);
-
-			if (e.where)
-				r = load_record(pool, s, e, block, err);
-		}
-		leaf->pins--;
-		if (r)
-			return r;
-	}
-	for (uint64_t i = 0; i < c->zone_slot_count; i++)
-		if (c->zone_slot[i] == UINT64_MAX)
-			return err_set(err, -EUCLEAN,
-				       "catalog: zones record %" PRIu64 " is missing", i);
-	return lineage_load(pool, err);
 }

@@ -68,9 +68,10 @@ RB_HEAD(volume_ids, volume);
 
 struct cat_slot {
 	enum fmt_rec_kind kind;
-	bool dirty;	/* in pool->catalog.dirty[] */
-	bool placed;	/* this cut has given it a block */
-	uint64_t index; /* ZONES: first zone / FMT_ZONES_PER_REC; WORK: its number */
+	bool dirty;  /* in pool->catalog.dirty[] */
+	bool placed; /* this cut has given it a block */
+	/* ZONES: first zone / FMT_ZONES_PER_REC; WORK: its number; FREE: the next free slot + 1 */
+	uint64_t index;
 	struct volume *volume;
 };
 
@@ -78,7 +79,7 @@ struct catalog {
 	struct tree tree;
 	struct cat_slot *slot;
 	uint64_t slot_count, slot_capacity;
-	uint64_t free_hint; /* no free slot below */
+	uint64_t free_slot; /* slot + 1 of the first that is free; 0: none */
 	uint64_t *dirty;    /* slots, dirty_count of slot_capacity */
 	uint64_t dirty_count;
 	uint64_t *zone_slot; /* slot of the record of zones i * FMT_ZONES_PER_REC ... */
@@ -133,6 +134,11 @@ void volume_set_size(struct thin_pool *pool, struct volume *vol, uint64_t size_b
 /* Its record has to be written by the next checkpoint. */
 void volume_touch(struct thin_pool *pool, struct volume *vol);
 
+/* For catalog_load.c: an empty one; put it in (slot, id, name and state are set); put a slot on the
+ * list of those that are free. */
+struct volume *volume_alloc(void);
+void volume_insert(struct catalog *c, struct volume *vol);
+void catalog_list_free(struct catalog *c, uint64_t slot);
 /* Read every record (blocking; opening).  -EUCLEAN, -ENOMEM, -EIO. */
 int catalog_load(struct thin_pool *pool, struct err *err);
 /* Fill a record's block from memory (cutting). */

@@ -12,7 +12,8 @@
 #define STEPS_PER_RUN  64u   /* of background work in one turn of the loop */
 #define STEPS_TINY     1u    /* ... in a pool for tests, and only in one of TURNS_TINY turns, so */
 #define TURNS_TINY     6u    /* that much happens in between */
-#define COUNT_PAUSE_MS 2000u /* between counts: trims may make them stale over and over */
+#define COUNT_PAUSE_MS 2000u /* after a count in vain: trims may make them stale over and over */
+#define COUNT_STEPS_MS 4u    /* ... and a millisecond for so many steps of one that was not */
 
 static void lineage_step(struct thin_pool *pool, struct task *task);
 
@@ -84,14 +85,14 @@ void lineage_drop_block(struct thin_pool *pool, struct volume *vol, struct vblk 
 
 /* ---- what is exclusive ---- */
 
-/* Something is to be done about it. */
+/* Something is to be done about it: a hidden one is given back when at most one is built on it. */
 static void list(struct lineage *l, struct volume *vol)
 {
 	if (vol->listed || vol->state == VOLUME_LIVE)
 		return;
-	if (vol->state == VOLUME_HIDDEN)
+	if (vol->state == VOLUME_HIDDEN && vol->child_count <= 1)
 		TAILQ_INSERT_TAIL(&l->hidden, vol, todo);
-	else if (vol->child_count == 1 && !vol->exclusive_known)
+	else if (vol->state == VOLUME_SNAPSHOT && vol->child_count == 1 && !vol->exclusive_known)
 		TAILQ_INSERT_TAIL(&l->uncounted, vol, todo);
 	else
 		return;
@@ -165,6 +166,8 @@ static void expect_reclaim(struct thin_pool *pool, struct volume *vol)
 static void children_changed(struct thin_pool *pool, struct volume *parent)
 {
 	pool->lineage.changed = true;
+	if (parent->state == VOLUME_HIDDEN)
+		list(&pool->lineage, parent);
 	recount(pool, parent);
 	expect_reclaim(pool, parent);
 }
@@ -243,6 +246,16 @@ void lineage_hide(struct thin_pool *pool, struct volume *vol)
 	volume_hide(pool, vol);
 	list(&pool->lineage, vol);
 	children_changed(pool, vol);
+}
+
+struct volume *lineage_below(const struct volume *top, struct volume *vol)
+{
+	if (!TAILQ_EMPTY(&vol->children))
+		return TAILQ_FIRST(&vol->children);
+	for (; vol != top; vol = vol->parent)
+		if (TAILQ_NEXT(vol, sibling))
+			return TAILQ_NEXT(vol, sibling);
+	return NULL;
 }
 
 /* ---- opening ---- */
@@ -360,7 +373,7 @@ static int choose(struct thin_pool *pool)
 	struct volume *vol;
 
 	TAILQ_FOREACH (vol, &l->hidden, todo) {
-		if (vol->child_count > 1 || (vol->child_count == 1 && child_counts(vol)))
+		if (vol->child_count == 1 && child_counts(vol))
 			continue;
 		if (!room(pool, NULL))
 			return -EAGAIN;
@@ -378,8 +391,7 @@ static int choose(struct thin_pool *pool)
 	vol = TAILQ_FIRST(&l->uncounted);
 	if (vol && pool->now_ms >= l->count_from_ms) {
 		l->count = vol;
-		l->count_cursor = l->counted = 0;
-		l->count_from_ms = pool->now_ms + COUNT_PAUSE_MS;
+		l->count_cursor = l->counted = l->count_steps = 0;
 		return 1;
 	}
 	l->changed = false;
@@ -391,7 +403,9 @@ static void counted(struct thin_pool *pool)
 {
 	struct lineage *l = &pool->lineage;
 	struct volume *vol = l->count;
+	uint64_t pause = l->count_steps / COUNT_STEPS_MS;
 
+	l->count_from_ms = pool->now_ms + (pause < COUNT_PAUSE_MS ? pause : COUNT_PAUSE_MS);
 	unlist(pool, vol);
 	vol->exclusive_blocks = l->counted;
 	vol->exclusive_known = true;
@@ -416,6 +430,7 @@ static int step(struct thin_pool *pool)
 			lineage_spliced(pool, l->splice);
 		return r < 0 ? r : 1;
 	}
+	l->count_steps++;
 	r = splice_count_step(pool);
 	if (r == 1)
 		counted(pool);

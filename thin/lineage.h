@@ -54,11 +54,12 @@
 struct err;
 
 struct lineage {
-	TAILQ_HEAD(, volume) hidden;	/* deleted, still there */
+	TAILQ_HEAD(, volume) hidden;	/* deleted, still there, and at most one is built on it */
 	TAILQ_HEAD(, volume) uncounted; /* snapshots with one child and exclusive_known false */
 	struct volume *splice;		/* the one whose walk is under way */
 	struct volume *count;		/* the snapshot being counted */
 	uint64_t count_cursor, counted;
+	uint64_t count_steps;
 	uint64_t count_from_ms; /* no count begins earlier */
 	unsigned turns;
 	bool changed; /* worth looking for something to do */
@@ -89,6 +90,10 @@ void lineage_branch(struct thin_pool *pool, struct volume *vol, struct volume *s
 /* `old`, just added and hidden, takes the place and the content of `vol`. */
 void lineage_leave_behind(struct thin_pool *pool, struct volume *vol, struct volume *old);
 void lineage_hide(struct thin_pool *pool, struct volume *vol);
+
+/* What is built on `top`, one after the other, each before what is built on it: the one behind
+ * `vol`, which is `top` at first.  NULL: that was all. */
+struct volume *lineage_below(const struct volume *top, struct volume *vol);
 
 /* Blocks that deleting it would free; false: being counted, this is what was known last. */
 bool lineage_exclusive(const struct volume *vol, uint64_t *ret_blocks);

@@ -62,15 +62,13 @@ static struct volume *owner_of(struct thin_pool *pool, const struct reclaim_item
 	return it->owner_id ? volume_by_id(&pool->catalog, it->owner_id) : NULL;
 }
 
-/* Count what was passed off the references of `vol` and all that is built on it. */
-static void count_off(struct thin_pool *pool, struct volume *vol, const struct reclaim_item *it)
+/* Count what was passed off the references of `owner` and all that is built on it. */
+static void count_off(struct thin_pool *pool, struct volume *owner, const struct reclaim_item *it)
 {
-	struct volume *child;
-
-	volume_count(pool, vol, -(int64_t)it->mapped, 0, -(int64_t)it->reserved);
-	volume_touch(pool, vol);
-	TAILQ_FOREACH (child, &vol->children, sibling)
-		count_off(pool, child, it);
+	for (struct volume *vol = owner; vol; vol = lineage_below(owner, vol)) {
+		volume_count(pool, vol, -(int64_t)it->mapped, 0, -(int64_t)it->reserved);
+		volume_touch(pool, vol);
+	}
 }
 
 static void settle(struct thin_pool *pool, struct reclaim_item *it)
