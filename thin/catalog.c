@@ -40,6 +40,7 @@ void catalog_fini(struct catalog *c)
 
 	while ((v = RB_ROOT(&c->ids))) {
 		RB_REMOVE(volume_ids, &c->ids, v);
+		free(v->lock);
 		free(v);
 	}
 	free(c->slot);
@@ -265,6 +266,7 @@ void volume_remove(struct catalog *c, struct volume *vol)
 	assert(!vol->child_count && !vol->parent && vol->state == VOLUME_HIDDEN);
 	RB_REMOVE(volume_ids, &c->ids, vol);
 	catalog_free_slot(c, vol->slot);
+	free(vol->lock);
 	free(vol);
 }
 
@@ -321,12 +323,37 @@ void volume_set_size(struct thin_pool *pool, struct volume *vol, uint64_t size_b
 	volume_touch(pool, vol);
 }
 
+int volume_set_lock(struct thin_pool *pool, struct volume *vol, const struct thin_lock *lock)
+{
+	struct thin_lock *mine = vol->lock ? vol->lock : malloc(sizeof(*mine));
+
+	if (!mine)
+		return -ENOMEM;
+	*mine = *lock;
+	vol->lock = mine;
+	volume_touch(pool, vol);
+	return 0;
+}
+
 void volume_touch(struct thin_pool *pool, struct volume *vol)
 {
 	catalog_touch(&pool->catalog, vol->slot);
 }
 
 /* ---- records ---- */
+
+static void encode_lock(const struct thin_lock *lock, struct fmt_rec_volume *rec)
+{
+	rec->lock_epoch = le64_put(lock->epoch);
+	rec->lock_state = le32_put(lock->state);
+	rec->lock_policy = le32_put(lock->policy);
+	memcpy(rec->lock_owner, lock->owner, sizeof(lock->owner));
+	rec->lock_since_s = le64_put(lock->since_s);
+	rec->lock_until_s = le64_put(lock->until_s);
+	rec->lock_wait_ms = le32_put(lock->wait_ms);
+	rec->lock_grace_ms = le32_put(lock->grace_ms);
+	memcpy(rec->lock_heir, lock->heir, sizeof(lock->heir));
+}
 
 static void encode_volume(const struct volume *v, struct fmt_rec_volume *rec)
 {
@@ -350,6 +377,8 @@ static void encode_volume(const struct volume *v, struct fmt_rec_volume *rec)
 	rec->freed_blocks = le64_put(v->freed_blocks);
 	rec->exclusive_blocks = le64_put(v->exclusive_blocks);
 	rec->reclaiming_blocks = le64_put(v->reclaiming_blocks);
+	if (v->lock)
+		encode_lock(v->lock, rec);
 }
 
 static void encode_zones(const struct space *sp, uint64_t index, struct fmt_rec_zones *rec)

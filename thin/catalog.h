@@ -54,6 +54,7 @@ struct volume {
 	bool exclusive_known;
 	uint64_t reclaiming_blocks; /* of a hidden one: part of the pool's reclaim_blocks */
 	uint32_t cut_count;	    /* trees under reclaim that it owns */
+	struct thin_lock *lock;	    /* NULL: never locked, no settings */
 
 	uint32_t open_count;
 	uint32_t busy_count; /* data requests under way */
@@ -131,6 +132,8 @@ uint64_t volume_promise(const struct volume *vol);
 /* Change what is promised: size and the flag. */
 void volume_set_size(struct thin_pool *pool, struct volume *vol, uint64_t size_bytes,
 		     bool reserve_full);
+/* Keep a lock's state; -ENOMEM. */
+int volume_set_lock(struct thin_pool *pool, struct volume *vol, const struct thin_lock *lock);
 /* Its record has to be written by the next checkpoint. */
 void volume_touch(struct thin_pool *pool, struct volume *vol);
 

@@ -44,6 +44,29 @@ static bool volume_record_valid(struct thin_pool *pool, const struct fmt_rec_vol
 	       (le64_get(rec->root.where) == 0 || le32_get(rec->height) > 0);
 }
 
+static int decode_lock(const struct fmt_rec_volume *rec, struct thin_lock **ret_lock)
+{
+	struct thin_lock lock = {
+		.epoch = le64_get(rec->lock_epoch),
+		.state = le32_get(rec->lock_state),
+		.policy = le32_get(rec->lock_policy),
+		.wait_ms = le32_get(rec->lock_wait_ms),
+		.grace_ms = le32_get(rec->lock_grace_ms),
+		.since_s = le64_get(rec->lock_since_s),
+		.until_s = le64_get(rec->lock_until_s),
+	};
+
+	if (!lock.epoch && !lock.state && !lock.policy)
+		return 0;
+	memcpy(lock.owner, rec->lock_owner, THIN_LOCK_TEXT_MAX);
+	memcpy(lock.heir, rec->lock_heir, THIN_LOCK_TEXT_MAX);
+	*ret_lock = malloc(sizeof(lock));
+	if (!*ret_lock)
+		return -ENOMEM;
+	**ret_lock = lock;
+	return 0;
+}
+
 /* The parent is set when all are there: lineage_load(). */
 static int decode_volume(struct thin_pool *pool, uint64_t slot, const struct fmt_rec_volume *rec,
 			 struct err *err)
@@ -57,8 +80,10 @@ static int decode_volume(struct thin_pool *pool, uint64_t slot, const struct fmt
 	if (!volume_record_valid(pool, rec, name))
 		return err_set(err, -EUCLEAN, "catalog: record %" PRIu64 " makes no sense", slot);
 	v = volume_alloc();
-	if (!v)
+	if (!v || decode_lock(rec, &v->lock)) {
+		free(v);
 		return -ENOMEM;
+	}
 	memcpy(v->name, name, sizeof(name));
 	v->slot = slot;
 	v->id = le64_get(rec->id);

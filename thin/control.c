@@ -143,12 +143,11 @@ static int rename_volume(struct req_state *rs, struct volume *vol)
 	return control_op(rs, &op, sizeof(op), 0, 0);
 }
 
-/* Always works: it asks for no space beyond what the reserve holds for the catalog.  While it
- * waits for a checkpoint to bring that back, nobody else is given any. */
-static int delete_one(struct req_state *rs, struct volume *vol)
+/* An operation that always works: it asks for no space beyond what the reserve holds for the
+ * catalog.  While it waits for a checkpoint to bring that back, nobody else is given any. */
+static int reserve_op(struct req_state *rs, const struct fmt_op *op, uint32_t len)
 {
 	struct thin_pool *pool = rs->pool;
-	struct fmt_op op = { .kind = le32_put(FMT_OP_DELETE), .volume = le64_put(vol->id) };
 	bool nothing_to_gain =
 		!pool->ck.active && !pool->nodes.dirty_count && !pool->catalog.dirty_count;
 
@@ -161,7 +160,43 @@ static int delete_one(struct req_state *rs, struct volume *vol)
 	if (!journal_room_op(pool))
 		return control_stall(rs);
 	io_not_urgent(rs);
-	return ops_do(pool, &op, sizeof(op));
+	return ops_do(pool, op, len);
+}
+
+static int delete_one(struct req_state *rs, struct volume *vol)
+{
+	struct fmt_op op = { .kind = le32_put(FMT_OP_DELETE), .volume = le64_put(vol->id) };
+
+	return reserve_op(rs, &op, sizeof(op));
+}
+
+/* Also on a full pool: whoever wants to trim there has to lock first. */
+static int set_lock(struct req_state *rs)
+{
+	const struct thin_lock *lock = rs->req->lock;
+	struct volume *vol = volume_by_id(&rs->pool->catalog, rs->req->id);
+	struct {
+		struct fmt_op op;
+		struct fmt_op_lock lock;
+	} all = { .op = { .kind = le32_put(FMT_OP_LOCK),
+			  .volume = le64_put(rs->req->id),
+			  .a = le64_put(lock->epoch) },
+		  .lock = { .state = le32_put(lock->state),
+			    .policy = le32_put(lock->policy),
+			    .wait_ms = le32_put(lock->wait_ms),
+			    .grace_ms = le32_put(lock->grace_ms),
+			    .since_s = le64_put(lock->since_s),
+			    .until_s = le64_put(lock->until_s) } };
+
+	if (!vol || vol->state != VOLUME_LIVE)
+		return -ENOENT;
+	if (vol->lock && lock->epoch < vol->lock->epoch)
+		return -ESTALE;
+	if (!vol->lock && volume_set_lock(rs->pool, vol, &(struct thin_lock){ 0 }))
+		return -ENOMEM; /* behind this point applying it cannot fail */
+	memcpy(all.lock.owner, lock->owner, THIN_LOCK_TEXT_MAX);
+	memcpy(all.lock.heir, lock->heir, THIN_LOCK_TEXT_MAX);
+	return reserve_op(rs, &all.op, sizeof(all));
 }
 
 /* One record each, the snapshots first: a full pool has no room to hide many at once. */
@@ -270,6 +305,8 @@ void control_step(struct thin_pool *pool, struct task *task)
 		r = refuse(rs);
 	else if (op == THIN_VOL_CREATE)
 		r = create(rs);
+	else if (op == THIN_LOCK)
+		r = set_lock(rs);
 	else if (op == THIN_POOL_GROW)
 		r = grow(rs);
 	else if (op == THIN_CHECKPOINT)

@@ -34,7 +34,8 @@
 /* Features this code knows.  Unknown incompat: refuse; unknown ro: read-only; compat: ignore. */
 #define FMT_FEATURE_LINEAGE  ((uint64_t)1) /* snapshots and clones */
 #define FMT_FEATURE_INCOMPAT FMT_FEATURE_LINEAGE
-#define FMT_FEATURE_RO	     ((uint64_t)0)
+#define FMT_FEATURE_LOCK     ((uint64_t)1) /* ro: write locks in volume records and the log */
+#define FMT_FEATURE_RO	     FMT_FEATURE_LOCK
 
 /* A map entry.  `where`: bits 0-39 pblk, bits 40-63 flags; all zero: a hole. */
 struct fmt_entry {
@@ -142,7 +143,8 @@ enum fmt_op_kind {
 	FMT_OP_SNAPSHOT = 16,
 	FMT_OP_CLONE = 17,
 	FMT_OP_ROLLBACK = 18,
-	/* 19-31 are kept, the lock among them */
+	FMT_OP_LOCK = 19, /* a: epoch; a fmt_op_lock behind it */
+			  /* 20-31 are kept */
 };
 
 /* Payload of every operation; a name is NUL-terminated. */
@@ -163,6 +165,15 @@ struct fmt_op_member {
 	le64_t volume;
 	uint8_t len; /* of the snapshot's name */
 };
+
+/* Behind the fmt_op of a LOCK: all of the lock's state, what it was is of no account. */
+struct fmt_op_lock {
+	le32_t state, policy;
+	le32_t wait_ms, grace_ms;
+	le64_t since_s, until_s;
+	uint8_t owner[256], heir[256];
+};
+static_assert(sizeof(struct fmt_op_lock) == 544, "lock operation");
 
 /* ---- catalog: a map of 4 KiB records, indexed by slot ---- */
 
@@ -200,7 +211,7 @@ struct fmt_rec_volume {
 	le32_t flags; /* FMT_VOLUME_... */
 	le32_t pad;
 	uint8_t name[128];
-	/* kept for later: the write lock */
+	/* the write lock; the engine keeps it, and sees that the epoch only grows */
 	le64_t lock_epoch;
 	le32_t lock_state, lock_policy;
 	uint8_t lock_owner[256];
@@ -210,7 +221,11 @@ struct fmt_rec_volume {
 	le64_t cursor, freed_blocks; /* of a splice */
 	le64_t exclusive_blocks;
 	le64_t reclaiming_blocks;
-	uint8_t reserved[FMT_BLOCK - 568];
+	/* the lock again */
+	le64_t lock_since_s, lock_until_s;
+	le32_t lock_wait_ms, lock_grace_ms;
+	uint8_t lock_heir[256];
+	uint8_t reserved[FMT_BLOCK - 848];
 };
 static_assert(sizeof(struct fmt_rec_volume) == FMT_BLOCK, "volume record");
 

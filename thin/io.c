@@ -157,7 +157,7 @@ static void (*const STEP[])(struct thin_pool *, struct task *) = {
 	[THIN_VOL_RENAME] = control_step, [THIN_VOL_DELETE] = control_step,
 	[THIN_POOL_GROW] = control_step,  [THIN_CHECKPOINT] = control_step,
 	[THIN_SNAPSHOT] = control_step,	  [THIN_CLONE] = control_step,
-	[THIN_ROLLBACK] = control_step,
+	[THIN_ROLLBACK] = control_step,	  [THIN_LOCK] = control_step,
 };
 
 void thin_submit(struct thin_pool *pool, struct thin_req *req)

@@ -76,6 +76,32 @@ static int apply_rename(struct thin_pool *pool, struct volume *vol, const struct
 	return 0;
 }
 
+/* Older programs would write the record anew without it. */
+static void uses_lock(struct thin_pool *pool)
+{
+	pool->feature_ro |= FMT_FEATURE_LOCK;
+}
+
+static int apply_lock(struct thin_pool *pool, struct volume *vol, const struct fmt_op *op,
+		      uint32_t len)
+{
+	const struct fmt_op_lock *l = (const struct fmt_op_lock *)(op + 1);
+	struct thin_lock lock = { .epoch = le64_get(op->a) };
+
+	if (len < sizeof(*op) + sizeof(*l) || (vol->lock && lock.epoch < vol->lock->epoch))
+		return -EUCLEAN;
+	lock.state = le32_get(l->state);
+	lock.policy = le32_get(l->policy);
+	lock.wait_ms = le32_get(l->wait_ms);
+	lock.grace_ms = le32_get(l->grace_ms);
+	lock.since_s = le64_get(l->since_s);
+	lock.until_s = le64_get(l->until_s);
+	memcpy(lock.owner, l->owner, THIN_LOCK_TEXT_MAX);
+	memcpy(lock.heir, l->heir, THIN_LOCK_TEXT_MAX);
+	uses_lock(pool);
+	return volume_set_lock(pool, vol, &lock);
+}
+
 static int apply_delete(struct thin_pool *pool, struct volume *vol)
 {
 	if (volume_after(&pool->catalog, vol->id, NULL))
@@ -225,6 +251,8 @@ int ops_apply(struct thin_pool *pool, const struct fmt_op *op, uint32_t len, uin
 	switch (kind) {
 	case FMT_OP_RESIZE:
 		return apply_resize(pool, vol, op, seq);
+	case FMT_OP_LOCK:
+		return apply_lock(pool, vol, op, len);
 	case FMT_OP_ROLLBACK:
 		return apply_rollback(pool, vol, op);
 	case FMT_OP_UNMAP:

@@ -198,6 +198,23 @@ void thin_vol_close(struct thin_vol *vol);
 uint64_t thin_vol_size_bytes(const struct thin_vol *vol);
 void thin_vol_stat(const struct thin_vol *vol, struct thin_vol_stat *ret_stat);
 
+/*
+ * The write lock of a volume.  The engine keeps it, durable and with the volume through renames,
+ * rollbacks and snapshots (a snapshot and a clone begin without), and sees to it that the epoch
+ * never becomes smaller.  What the rest means is the caller's; all zero: never locked.
+ */
+#define THIN_LOCK_TEXT_MAX 255u
+struct thin_lock {
+	uint64_t epoch;
+	uint64_t since_s, until_s;
+	uint32_t state, policy;
+	uint32_t wait_ms, grace_ms;
+	char owner[THIN_LOCK_TEXT_MAX + 1], heir[THIN_LOCK_TEXT_MAX + 1];
+};
+/* Of the volume with this id, as last set (not before it is durable: an answer says that).
+ * -ENOENT. */
+int thin_lock_get(const struct thin_pool *pool, uint64_t id, struct thin_lock *ret_lock);
+
 /* ---- requests ---- */
 
 enum thin_op {
@@ -215,6 +232,7 @@ enum thin_op {
 	THIN_VOL_RENAME, /* `name` -> `new_name`: -ENOENT -EEXIST */
 	/* `name`: -ENOENT, -EBUSY while open; -ENOTEMPTY: it has snapshots and not `snapshots` */
 	THIN_VOL_DELETE,
+	THIN_LOCK,	 /* `id`, `lock`: -ENOENT; -ESTALE: a smaller epoch than it has */
 	THIN_POOL_GROW,	 /* `size_bytes`; the device must already have that size */
 	THIN_CHECKPOINT, /* take one now and wait for it */
 	/* Snapshots; a snapshot is called "VOLUME@SNAPSHOT" wherever a name is asked for. */
@@ -275,9 +293,11 @@ struct thin_req {
 	const char *const *names;    /* THIN_SNAPSHOT */
 	uint32_t name_count;
 	uint64_t size_bytes, time_s;
-	bool snapshots;	   /* THIN_VOL_DELETE: those too */
-	bool shrink;	   /* THIN_VOL_RESIZE may cut data off (also while open) */
-	bool reserve_full; /* THIN_VOL_CREATE: writing to it never meets -ENOSPC */
+	uint64_t id;		      /* THIN_LOCK: the volume's */
+	const struct thin_lock *lock; /* THIN_LOCK; valid until `done` */
+	bool snapshots;		      /* THIN_VOL_DELETE: those too */
+	bool shrink;		      /* THIN_VOL_RESIZE may cut data off (also while open) */
+	bool reserve_full;	      /* THIN_VOL_CREATE: writing to it never meets -ENOSPC */
 	void (*done)(struct thin_req *req, int res);
 	void *user;
 	uint64_t bad_offset; /* result: with -EIO of a checksum, the byte offset in the volume */

@@ -129,6 +129,16 @@ int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vo
 	return stat_of(pool, volume_by_path((struct catalog *)&pool->catalog, name), ret_stat);
 }
 
+int thin_lock_get(const struct thin_pool *pool, uint64_t id, struct thin_lock *ret_lock)
+{
+	const struct volume *v = volume_by_id((struct catalog *)&pool->catalog, id);
+
+	if (!v || v->state != VOLUME_LIVE)
+		return -ENOENT;
+	*ret_lock = v->lock ? *v->lock : (struct thin_lock){ 0 };
+	return 0;
+}
+
 int thin_vol_open(struct thin_pool *pool, const char *name, struct thin_vol **ret_vol)
 {
 	struct volume *v = volume_by_path(&pool->catalog, name);

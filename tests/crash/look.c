@@ -102,6 +102,30 @@ static int look_read(struct thin_pool *pool, struct dev_sim *sim, struct dump_vo
 	return r;
 }
 
+void world_make_lock(uint64_t epoch, struct thin_lock *lock)
+{
+	*lock = (struct thin_lock){ .epoch = epoch,
+				    .state = (uint32_t)epoch % 3,
+				    .policy = (uint32_t)epoch * 7 + 1,
+				    .wait_ms = (uint32_t)epoch * 11,
+				    .grace_ms = (uint32_t)epoch * 13,
+				    .since_s = epoch * 17,
+				    .until_s = epoch * 19 };
+	memset(lock->owner, 'a' + (int)(epoch % 26), epoch % (THIN_LOCK_TEXT_MAX + 1));
+	memset(lock->heir, 'A' + (int)(epoch % 26), epoch * 5 % (THIN_LOCK_TEXT_MAX + 1));
+}
+
+static void dump_lock(struct thin_pool *pool, uint64_t id, struct dump_vol *d)
+{
+	struct thin_lock lock, whole;
+
+	if (thin_lock_get(pool, id, &lock) || (!lock.epoch && !lock.policy))
+		return;
+	world_make_lock(lock.epoch, &whole);
+	d->lock_epoch = lock.epoch;
+	d->lock_torn = memcmp(&lock, &whole, sizeof(lock)) != 0;
+}
+
 /* `of`: the place of a snapshot's volume, or -1. */
 static int dump_one(struct thin_pool *pool, struct dev_sim *sim, struct dump *dump, int of,
 		    const struct thin_vol_stat *st,
@@ -123,6 +147,7 @@ static int dump_one(struct thin_pool *pool, struct dev_sim *sim, struct dump *du
 	d->blocks = st->size_bytes / BLK;
 	d->mapped = st->mapped_blocks;
 	d->promised = st->reserve_full;
+	dump_lock(pool, st->id, d);
 	return look_read(pool, sim, d, pages ? pages[dump->count++] : (dump->count++, NULL), text,
 			 len);
 }

@@ -807,6 +807,38 @@ static void finish_resize(struct world *w, struct client *c, int res)
 	oracle_vol_resized(&w->oracle, c->vol, res == 0);
 }
 
+/* A larger epoch, and all else with it. */
+static bool start_lock(struct world *w, struct client *c)
+{
+	struct thin_vol_stat stat;
+	struct oracle_vol *o;
+
+	c->vol = pick_vol(w);
+	if (c->vol < 0 || !w->handles[c->vol])
+		return false;
+	o = &w->oracle.vols[c->vol];
+	thin_vol_stat(w->handles[c->vol], &stat);
+	o->new_epoch = o->lock_epoch + 1 + rng_below(&w->rng, 40);
+	o->locking = w->vol_ctl[c->vol] = true;
+	world_make_lock(o->new_epoch, &c->lock);
+	c->req.op = THIN_LOCK;
+	c->req.id = stat.id;
+	c->req.lock = &c->lock;
+	world_note(w, "lock %s: epoch %llu", o->name, (unsigned long long)o->new_epoch);
+	return true;
+}
+
+static void finish_lock(struct world *w, struct client *c, int res)
+{
+	struct oracle_vol *o = &w->oracle.vols[c->vol];
+
+	if (res && w->may_fail)
+		return;
+	w->vol_ctl[c->vol] = o->locking = false;
+	if (res == 0)
+		o->lock_epoch = o->new_epoch;
+}
+
 static bool start_pool_grow(struct world *w, struct client *c)
 {
 	uint64_t blocks = w->oracle.pool_blocks + 1 + rng_below(&w->rng, 100);
@@ -855,6 +887,7 @@ const struct op_type op_types[] = {
 	{ "clone", 3, true, true, true, start_clone, finish_clone },
 	{ "rollback", 3, true, true, true, start_rollback, finish_rollback },
 	{ "snap-delete", 5, true, false, true, start_snapshot_delete, finish_delete },
+	{ "lock", 4, true, false, true, start_lock, finish_lock },
 	{ "pool-grow", 1, true, false, true, start_pool_grow, finish_pool_grow },
 	{ "fill", 0, false, true, false, start_fill, finish_change },
 	{ "read", 14, false, false, false, start_read, finish_read },

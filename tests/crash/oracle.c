@@ -169,7 +169,8 @@ void oracle_vol_begin_create(struct oracle *o, int vol, const char *name, uint64
 
 	v->state = VOL_CREATING;
 	v->blocks = blocks;
-	v->renaming = v->resizing = v->promised = false;
+	v->renaming = v->resizing = v->promised = v->locking = false;
+	v->lock_epoch = 0;
 	v->of = v->rolling = -1;
 	snprintf(v->name, sizeof(v->name), "%s", name);
 	for (unsigned i = 0; i < ORACLE_CELLS; i++)
@@ -386,6 +387,13 @@ static bool vol_check(const struct oracle_vol *v, const struct dump_vol *d, enum
 			 d->promised ? "" : " not");
 		return false;
 	}
+	if (d->lock_torn ||
+	    (d->lock_epoch != v->lock_epoch && !(v->locking && d->lock_epoch == v->new_epoch))) {
+		snprintf(text, len, "volume %s has lock epoch %llu%s, not %llu", d->name,
+			 (unsigned long long)d->lock_epoch, d->lock_torn ? " in part" : "",
+			 (unsigned long long)v->lock_epoch);
+		return false;
+	}
 	for (unsigned i = 0; i < ORACLE_CELLS; i++) {
 		if (oracle_cell_block(i) >= d->blocks)
 			continue;
@@ -420,6 +428,9 @@ static bool vol_check_both(const struct oracle *o, const struct oracle_vol *v,
 	rolled = o->vols[v->rolling];
 	rolled.promised = v->promised;
 	rolled.resizing = false;
+	rolled.lock_epoch = v->lock_epoch;
+	rolled.new_epoch = v->new_epoch;
+	rolled.locking = v->locking;
 	return vol_check(&rolled, d, rule, text, len);
 }
 
@@ -525,6 +536,7 @@ void oracle_adopt(struct oracle *o, const struct dump *d,
 		v->state = VOL_LIVE;
 		v->of = d->vols[i].of;
 		v->promised = d->vols[i].promised;
+		v->lock_epoch = d->vols[i].lock_epoch;
 		for (unsigned c = 0; c < ORACLE_CELLS; c++)
 			if (oracle_cell_block(c) < v->blocks)
 				cell_reset(&v->cells[c], fetch(user, i, c));

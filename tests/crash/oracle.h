@@ -54,10 +54,12 @@ struct oracle_vol {
 	char name[ORACLE_NAME], new_name[ORACLE_NAME]; /* new: rename under way */
 	uint64_t blocks, new_blocks;		       /* new: resize under way */
 	bool renaming, resizing;
-	int of;		/* a snapshot's volume; else -1 */
-	unsigned group; /* of snapshots that are being taken at once */
-	int rolling;	/* a rollback to this snapshot is under way; else -1 */
-	bool promised;	/* made with reserve_full: its writes never meet ENOSPC */
+	int of;				/* a snapshot's volume; else -1 */
+	unsigned group;			/* of snapshots that are being taken at once */
+	int rolling;			/* a rollback to this snapshot is under way; else -1 */
+	uint64_t lock_epoch, new_epoch; /* new: a lock's change is under way */
+	bool locking;
+	bool promised; /* made with reserve_full: its writes never meet ENOSPC */
 	struct cell cells[ORACLE_CELLS];
 };
 
@@ -103,7 +105,8 @@ bool oracle_cell_busy(const struct cell *c);
 struct dump_vol {
 	char name[ORACLE_NAME], path[2 * ORACLE_NAME];
 	int of; /* place of a snapshot's volume; else -1 */
-	uint64_t blocks, mapped, promised;
+	uint64_t blocks, mapped, promised, lock_epoch;
+	bool lock_torn;		     /* its parts are not of one change */
 	uint64_t hash[ORACLE_CELLS]; /* 0: zeroes; cells beyond the size: 0 */
 };
 

@@ -53,6 +53,7 @@ struct client {
 	char path[WORLD_GROUP][2 * ORACLE_NAME];
 	const char *paths[WORLD_GROUP];
 	struct thin_extent extents[8];
+	struct thin_lock lock;
 	uint8_t *buf;
 };
 
@@ -121,6 +122,8 @@ struct thin_open world_open_params(struct world *w, void *shadow);
 int world_sync(struct thin_pool *pool, struct dev_sim *sim, struct thin_req *req);
 /* Run until idle; false: never. */
 bool world_settle(struct thin_pool *pool, struct dev_sim *sim);
+/* All of a lock's fields follow from its epoch. */
+void world_make_lock(uint64_t epoch, struct thin_lock *ret_lock);
 /* Read all volumes; `pages`, if not NULL, gets a page per volume and cell.  0 or -errno. */
 int world_dump(struct thin_pool *pool, struct dev_sim *sim, struct dump *ret_dump,
 	       struct sim_page *pages[ORACLE_VOLS][ORACLE_CELLS], char *text, unsigned text_len);

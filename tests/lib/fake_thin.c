@@ -383,6 +383,7 @@ static int carry_out(struct thin_pool *pool, struct thin_req *req)
 	case THIN_SNAPSHOT:
 	case THIN_CLONE:
 	case THIN_ROLLBACK:
+	case THIN_LOCK:
 		return -ENOTSUP;
 	}
 	return -EINVAL;
