@@ -10,8 +10,8 @@
  *	           \- batch 1: ...                       found by cookie = batch << 16 | index
  *
  * A request's latency runs from its batch's turn to be sent until its answer was received; that of
- *a FLUSH likewise.  One thread; simple replies; an error in a reply ends the program.  Prints one
- * line of JSON.
+ * a FLUSH likewise.  One thread; simple replies; an error in a reply ends the program, and so does
+ * a server from which nothing comes for WAIT seconds.  Prints one line of JSON.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,6 +50,7 @@ static const char usage[] =
 	"  -e            a FLUSH at the end; its time counts\n"
 	"  -t SECONDS    how long (1)\n"
 	"  -n COUNT      end after so many requests instead\n"
+	"  -w WAIT       seconds without an answer after which it gives up (60)\n"
 	"  -r SEED       of the random places\n"
 	"  -k KEY        write content that KEY and the place give, and expect it when reading\n";
 
@@ -58,12 +60,12 @@ enum mode { MODE_READ, MODE_WRITE, MODE_MIXED };
 
 static struct {
 	enum mode mode;
-	uint32_t batch, depth, connections, bytes;
+	uint32_t batch, depth, connections, bytes, wait_s;
 	uint64_t first, slots; /* of `bytes` each */
 	bool sequential, flush, end_flush, keyed;
 	double seconds;
 	uint64_t count, key;
-} job = { .batch = 32, .depth = 1, .connections = 1, .bytes = BLOCK, .seconds = 1 };
+} job = { .batch = 32, .depth = 1, .connections = 1, .bytes = BLOCK, .seconds = 1, .wait_s = 60 };
 
 struct batch {
 	uint8_t *out; /* the requests, with their data behind them */
@@ -147,7 +149,9 @@ static void get_all(int fd, void *to, size_t len)
 	while (len) {
 		ssize_t n = read(fd, to, len);
 
-		if (n <= 0)
+		if (n < 0)
+			die_errno("handshake");
+		if (!n)
 			die("the server ended the handshake");
 		to = (char *)to + n;
 		len -= (size_t)n;
@@ -162,6 +166,7 @@ static int open_export(const char *path, const char *name, uint64_t *ret_size)
 	struct nbd_option_header header = { be64_put(NBD_OPTION_MAGIC),
 					    be32_put(NBD_OPT_EXPORT_NAME),
 					    be32_put((uint32_t)strlen(name)) };
+	const struct timeval silence = { .tv_sec = job.wait_s };
 	struct nbd_greeting greeting;
 	struct nbd_export_reply reply;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -169,6 +174,8 @@ static int open_export(const char *path, const char *name, uint64_t *ret_size)
 	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&sun, sizeof(sun)))
 		die_errno(path);
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof(silence)))
+		die_errno("SO_RCVTIMEO");
 	get_all(fd, &greeting, sizeof(greeting));
 	if (be64_get(greeting.magic) != NBD_MAGIC)
 		die("that is no NBD server");
@@ -378,10 +385,31 @@ static void take_bytes(struct connection *c, const uint8_t *data, size_t len)
 	}
 }
 
+static _Noreturn void die_waiting(void)
+{
+	uint64_t requests_out = 0, flushes_out = 0;
+	uint32_t i, k;
+
+	for (i = 0; i < job.connections; i++) {
+		for (k = 0; k < job.depth; k++) {
+			requests_out += connections[i].batch[k].waiting;
+			flushes_out += connections[i].batch[k].flushing;
+		}
+	}
+	fprintf(stderr,
+		"batch: no answer for %u s, %llu requests and %llu FLUSHes out after %llu "
+		"answers\n",
+		job.wait_s, (unsigned long long)requests_out, (unsigned long long)flushes_out,
+		(unsigned long long)requests.count);
+	exit(1);
+}
+
 static void receive(struct connection *c, int flags)
 {
 	ssize_t n = recv(c->fd, receive_buffer, sizeof(receive_buffer), flags);
 
+	if (n < 0 && errno == EAGAIN && !(flags & MSG_DONTWAIT))
+		die_waiting(); /* SO_RCVTIMEO */
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n < 0)
@@ -421,6 +449,7 @@ static void run_turn(void)
 {
 	struct pollfd fds[CONNECTIONS_MAX];
 	uint32_t i;
+	int n;
 
 	if (job.connections == 1 && !connections[0].queued) {
 		receive(&connections[0], 0); /* saves a call at queue depth one */
@@ -430,8 +459,11 @@ static void run_turn(void)
 		fds[i].fd = connections[i].fd;
 		fds[i].events = (short)(POLLIN | (connections[i].queued ? POLLOUT : 0));
 	}
-	if (poll(fds, job.connections, -1) < 0 && errno != EINTR)
+	n = poll(fds, job.connections, (int)job.wait_s * 1000);
+	if (n < 0 && errno != EINTR)
 		die_errno("poll");
+	if (!n)
+		die_waiting();
 	for (i = 0; i < job.connections; i++) {
 		if (fds[i].revents & POLLOUT)
 			send_queued(&connections[i]);
@@ -509,7 +541,7 @@ static void parse(int argc, char **argv)
 	uint64_t span_mib = 1024, first_mib = 0;
 	int c;
 
-	while ((c = getopt(argc, argv, "m:q:d:c:b:o:S:lfet:n:r:k:")) != -1) {
+	while ((c = getopt(argc, argv, "m:q:d:c:b:o:S:lfet:n:w:r:k:")) != -1) {
 		switch (c) {
 		case 'm':
 			job.mode = parse_mode(optarg);
@@ -546,6 +578,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'n':
 			job.count = number(optarg, 1, UINT64_MAX);
+			break;
+		case 'w':
+			job.wait_s = (uint32_t)number(optarg, 1, 3600);
 			break;
 		case 'r':
 			seed = mix(number(optarg, 0, UINT64_MAX));

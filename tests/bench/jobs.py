@@ -73,18 +73,26 @@ SMOKE = {"ram": {("fio", "mixed-32"), ("batch", "read-128")},
                   ("fio", "seq-read")}}
 
 
+SCATTERED = 2  # from this stage on precondition() was there
+
+
 def stage(job):
     """The order of measuring: what the sequential fill left is read sequentially, then comes
-    precondition(), then reads, then writes."""
-    if job.sequential and not job.writes() and not job.scattered:
-        return 0
-    return 2 if job.writes() else 1
+    precondition(), then reads, then writes.  Cold reads behind the others, so that what a cache
+    holds needs to be read once only."""
+    if job.writes():
+        return 4
+    return job.cold + (0 if job.sequential and not job.scattered else SCATTERED)
 
 
-def _client(*argv):
-    r = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                       stderr=subprocess.PIPE, text=True, check=False, timeout=300,
-                       preexec_fn=begin_child(False))
+def _client(*argv, timeout_s=300):
+    """What a client prints.  The batching one tells by itself when no answer comes; fio does not."""
+    try:
+        r = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True, check=False, timeout=timeout_s,
+                           preexec_fn=begin_child(False))
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{' '.join(argv)}: not done after {timeout_s} s") from None
     if r.returncode:
         raise Failed(f"{' '.join(argv)}: exit {r.returncode}\n{r.stderr}{r.stdout[:500]}")
     return json.loads(r.stdout[r.stdout.index("{"):])
@@ -126,7 +134,7 @@ def run_fio(peer, job, seconds, span_mib, seed):
         argv.append(f"--offset_increment={span_mib // job.connections}m")
     if job.flush:
         argv.append(f"--fsync={job.flush}")
-    found = _client(*argv)["jobs"][0]
+    found = _client(*argv, timeout_s=seconds + 60)["jobs"][0]
     sides = [found[k] for k in ("read", "write") if found[k]["total_ios"]]
     if not sides or found["error"]:
         raise Failed(f"fio did nothing on {peer.label}")
@@ -161,6 +169,7 @@ def measure(peer, client, job, seconds, span_mib, seed):
         peer.start()
     begin, strangers, before = time.monotonic(), strangers_s(peer), peer.cpu_s()
     out = CLIENTS[client](peer, job, seconds, span_mib, seed)
+    peer.is_warm &= not (job.cold or job.writes())
     out["cpu_us"] = (peer.cpu_s() - before) * 1e6 / out["requests"]
     out["strangers"] = (strangers_s(peer) - strangers) / (time.monotonic() - begin)
     if job.writes() and peer.medium == "disk":
@@ -177,6 +186,7 @@ def fill(peer, mib, offset_mib=0):
     """Every block written once, with what no server can compress or leave out."""
     batch(peer, "-m", "write", "-l", "-b", 1 << 20, "-q", 4, "-o", offset_mib, "-S", mib, "-n",
           mib, "-e")
+    peer.is_warm = False
 
 
 def verify(peer, mib):
@@ -191,10 +201,13 @@ def precondition(peer, span_mib):
     """As many random writes as there are blocks: the places that a server writes to later have
     been written before, and what it has lies scattered."""
     batch(peer, "-m", "write", "-d", 4, "-S", span_mib, "-n", span_mib * 256, "-e")
+    peer.is_warm = False
 
 
 def warm_up(peer, span_mib):
-    """Read what the measured span holds, at random places, so that a cache keeps it."""
-    batch(peer, "-b", 1 << 16, "-q", 16, "-S", span_mib, "-l", "-n", span_mib * 16)
+    """Read what the measured span holds, so that a cache keeps it."""
+    if not peer.is_warm:
+        batch(peer, "-b", 1 << 16, "-q", 16, "-S", span_mib, "-l", "-n", span_mib * 16)
+    peer.is_warm = True
 
 

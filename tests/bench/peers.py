@@ -47,6 +47,7 @@ class Peer:
     name = text = None
     media = ("ram", "disk")
     volatile = False  # its data dies with the process
+    is_warm = False   # what is measured was read since it was written or the server started
 
     def __init__(self, label, folder, medium, size_mib, rundir):
         self.label, self.folder, self.medium, self.size_mib = label, folder, medium, size_mib
