@@ -407,3 +407,33 @@ int nat_wire_dump(struct nlbuf *b, size_t index)
 	nlbuf_end(b, nlh);
 	return 0;
 }
+
+int nat_wire_ask_generation(struct nlbuf *b)
+{
+	struct nlmsghdr *nlh = start(b, NFT_MSG_GETGEN, NLM_F_ACK, AF_UNSPEC, 32);
+
+	if (!nlh)
+		return -ENOMEM;
+	nlbuf_end(b, nlh);
+	return 0;
+}
+
+int nat_wire_generation(const struct nlmsghdr *nlh, uint32_t *ret)
+{
+	const struct nlattr *attr;
+
+	if (nlh->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN))
+		return -ENOMSG;
+	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(struct nfgenmsg))
+		return -EPROTO;
+	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
+	{
+		if (mnl_attr_get_type(attr) != NFTA_GEN_ID)
+			continue;
+		if (mnl_attr_validate(attr, MNL_TYPE_U32) < 0)
+			return -EPROTO;
+		*ret = ntohl(mnl_attr_get_u32(attr));
+		return 0;
+	}
+	return -EPROTO;
+}

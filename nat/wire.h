@@ -44,6 +44,14 @@ int nat_wire_probe(struct nlbuf *b, uint32_t table_flags, bool bridge_family)
  */
 int nat_wire_dump(struct nlbuf *b, size_t index) __attribute__((nonnull, warn_unused_result));
 
+/*
+ * Ask for the generation, which counts the commits in this namespace; its answer: 0, -ENOMSG:
+ * another message, -EPROTO.
+ */
+int nat_wire_ask_generation(struct nlbuf *b) __attribute__((nonnull, warn_unused_result));
+int nat_wire_generation(const struct nlmsghdr *nlh, uint32_t *ret)
+	__attribute__((nonnull, warn_unused_result));
+
 /* ---- conntrack ---- */
 
 /* Ask how many flows this namespace has; its answer: 0, -ENOMSG: another message, -EPROTO. */

@@ -18,13 +18,18 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "nat/wire.h"
+
 #define BUFFER_BYTES (4 << 20)
 #define READ_BYTES   (64 << 10)
 #define READS_MAX    256 /* datagrams a call; the rest waits for the next one */
 
 struct monitor {
 	struct mnl_socket *route, *netfilter;
+	struct nl *nl;
 	uint32_t own_port;
+	bool hushed;
+	uint32_t generation; /* when it was hushed */
 	uint8_t buf[READ_BYTES];
 };
 
@@ -62,6 +67,7 @@ int monitor_open(struct nl *nl, struct monitor **ret, struct err *err)
 
 	if (!m)
 		return -ENOMEM;
+	m->nl = nl;
 	m->own_port = nl_port_id(nl);
 	m->route = subscribe(NETLINK_ROUTE, route_groups, 3);
 	m->netfilter = m->route ? subscribe(NETLINK_NETFILTER, nft_groups, 1) : NULL;
@@ -159,6 +165,51 @@ static unsigned read_socket(struct monitor *m, struct mnl_socket *s,
 			events |= s == m->route ? route_event(h, desired) : nft_event(m, h);
 	}
 	return events;
+}
+
+/* --- while we write much ---------------------------------------------------------------------- */
+
+static int on_generation(void *arg, const struct nlmsghdr *nlh)
+{
+	return nat_wire_generation(nlh, arg) == -EPROTO ? -EPROTO : 0;
+}
+
+/* How many commits nftables has seen in this namespace; 0: not known. */
+static uint32_t generation_of(struct nl *nl)
+{
+	struct nlbuf b = { 0 };
+	uint32_t generation = 0;
+	int r = nat_wire_ask_generation(&b);
+
+	r = r < 0 ? r : nl_dump(nl, NL_NETFILTER, &b, on_generation, &generation, NULL);
+	nlbuf_clear(&b);
+	return r < 0 ? 0 : generation;
+}
+
+static int set_membership(const struct monitor *m, int option)
+{
+	int group = NFNLGRP_NFTABLES;
+
+	return mnl_socket_setsockopt(m->netfilter, option, &group, sizeof(group));
+}
+
+void monitor_hush(struct monitor *m)
+{
+	m->generation = generation_of(m->nl);
+	m->hushed = m->generation && set_membership(m, NETLINK_DROP_MEMBERSHIP) == 0;
+}
+
+unsigned monitor_unhush(struct monitor *m, uint64_t commit_count)
+{
+	uint32_t expected = m->generation + (uint32_t)commit_count;
+
+	if (!m->hushed)
+		return 0;
+	m->hushed = false;
+	/* listen first, then look: what comes in between is heard twice rather than never */
+	if (set_membership(m, NETLINK_ADD_MEMBERSHIP) < 0)
+		return MONITOR_NAT;
+	return generation_of(m->nl) == expected ? 0 : MONITOR_NAT;
 }
 
 unsigned monitor_read(struct monitor *m, const struct vlan_state *desired)

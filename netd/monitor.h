@@ -36,6 +36,16 @@ void monitor_close(struct monitor *m);
 void monitor_fds(const struct monitor *m, int ret_fds[2]) __attribute__((nonnull));
 
 /*
+ * Around a large write of our own: the kernel makes a notification for each element while somebody
+ * listens, a third of the write's time.  Between the two nothing is heard of tables;
+ * monitor_unhush() returns MONITOR_NAT when the kernel's generation shows that there was another
+ * commit than the `commit_count` of ours, or where it cannot tell.
+ */
+void monitor_hush(struct monitor *m) __attribute__((nonnull));
+unsigned monitor_unhush(struct monitor *m, uint64_t commit_count)
+	__attribute__((nonnull, warn_unused_result));
+
+/*
  * Read all that is waiting and return the events (bits), 0 when nothing concerns us.  `desired`
  * may be NULL: then every link concerns us.
  */

@@ -310,6 +310,7 @@ static int run_nat(struct queue *q, struct plan_op *const *ops, size_t count, bo
 
 		q->transactions++;
 		r = nl_transact(q->nl, &b, &e);
+		q->commits += r == 0;
 		/* another transaction of somebody was faster: the kernel asks to try again */
 		if ((r == -EBUSY || r == -EAGAIN || r == -EINTR) && attempt < 3) {
 			q->retries++;

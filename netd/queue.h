@@ -28,6 +28,7 @@ struct queue {
 	uint32_t table_flags; /* for tables made: 0, or owner and persist */
 	/* counters */
 	uint64_t messages, batches, transactions, retries, failures;
+	uint64_t commits; /* transactions that went through */
 	/* links of which something could not be undone in this plan; full: any link */
 	char stuck[QUEUE_STUCK_MAX][VLAN_NAME_MAX];
 	size_t stuck_count;

@@ -27,6 +27,7 @@
 #include "netd/reconcile_private.h"
 #include "netd/settings.h"
 
+#define HUSH_COUNT	256 /* elements written at once without hearing of them; a table: always */
 #define SETTLE_MS	2   /* after the first event, for the rest of a burst */
 #define RETRY_FIRST_MS	200 /* after a failed repair */
 #define RETRY_LAST_MS	30000
@@ -41,6 +42,28 @@ static uint64_t now_us(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* --- looking soon ---------------------------------------------------------------------------- */
+
+/* How long to wait before the next look: longer when somebody keeps undoing repairs. */
+static uint64_t patience_ms(struct reconcile *r)
+{
+	uint64_t now = loop_now_ms();
+
+	if (now - r->fight_start_ms > FIGHT_WINDOW_MS) {
+		r->fight_start_ms = now;
+		r->fight_count = 0;
+	}
+	return r->fight_count < FIGHT_COUNT ? SETTLE_MS : FIGHT_WAIT_MS;
+}
+
+static void look_soon(struct reconcile *r)
+{
+	if (r->event_us)
+		return; /* a look is due already */
+	r->event_us = now_us();
+	loop_timer_set(r->settle, patience_ms(r));
 }
 
 /* --- running plans ------------------------------------------------------------------------- */
@@ -67,13 +90,38 @@ static void forget_flows(struct reconcile *r, const struct plan *plan)
 	reconcile_forget(r);
 }
 
+/* Does it write so many elements that hearing of each would cost more than asking afterwards? */
+static bool writes_much(const struct plan *plan)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < plan->count && n < HUSH_COUNT; i++) {
+		const struct nat_op *op = (const struct nat_op *)plan->ops[i];
+
+		if (op->op.owner != &nat_op_owner)
+			continue;
+		n += op->kind == NAT_OP_CREATE || op->kind == NAT_OP_DESTROY ? HUSH_COUNT : 1;
+	}
+	return n >= HUSH_COUNT;
+}
+
 int reconcile_execute(struct reconcile *r, struct plan *plan, struct err *err)
 {
 	struct plan_port port = queue_port(&r->queue);
-	int rc = plan_run(plan, &port, err);
+	uint64_t before = r->queue.commits;
+	bool much = writes_much(plan);
+	unsigned int events = 0;
+	int rc;
 
+	if (much)
+		monitor_hush(r->monitor);
+	rc = plan_run(plan, &port, err);
 	r->plan_done_us = now_us();
-	r->nat_known = rc == 0;
+	if (much)
+		events = monitor_unhush(r->monitor, r->queue.commits - before);
+	r->nat_known = rc == 0 && !events;
+	if (events)
+		look_soon(r);
 	if (rc == 0)
 		forget_flows(r, plan);
 	else
@@ -324,26 +372,6 @@ int reconcile_down(struct reconcile *r, size_t *ret_count, struct err *err)
 
 /* --- drift ------------------------------------------------------------------------------------ */
 
-/* How long to wait before the next look: longer when somebody keeps undoing repairs. */
-static uint64_t patience_ms(struct reconcile *r)
-{
-	uint64_t now = loop_now_ms();
-
-	if (now - r->fight_start_ms > FIGHT_WINDOW_MS) {
-		r->fight_start_ms = now;
-		r->fight_count = 0;
-	}
-	return r->fight_count < FIGHT_COUNT ? SETTLE_MS : FIGHT_WAIT_MS;
-}
-
-static void look_soon(struct reconcile *r)
-{
-	if (r->event_us)
-		return; /* a look is due already */
-	r->event_us = now_us();
-	loop_timer_set(r->settle, patience_ms(r));
-}
-
 static void note_drift(struct reconcile *r, const struct plan *plan)
 {
 	r->stats.drift_count++;
@@ -432,12 +460,13 @@ static void on_settled(void *ctx)
 	rc = look(r, &s, &err);
 	if (rc == 0 && (r->want_stale || r->want.missing_count))
 		rc = refresh_want(r, &s, &err);
+	r->nat_known = rc == 0; /* unless the repair has news */
 	rc = rc < 0 ? rc : repair(r, &s, &err);
 	if (rc == 0)
 		reconcile_around(r, r->conf, &r->want, &s);
 	sight_clear(&s);
-	r->nat_known = rc == 0;
 	if (rc < 0) {
+		r->nat_known = false;
 		r->stats.repair_failed_count++;
 		snprintf(r->stats.last_error, sizeof(r->stats.last_error), "%s", err.text);
 		log_limited(LOG_LEVEL_ERROR, "repair", "drift", "repair failed: %s", err.text);
