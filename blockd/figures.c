@@ -252,7 +252,7 @@ void figures_collect(struct metrics_writer *w, void *ctx)
 		struct snapshot *snap = &snaps[i];
 		snap->pool = daemon->pools[i]->conf->name;
 		reactor_get_stat(daemon->pools[i]->reactor, &snap->stat);
-		if (reactor_list_vols(daemon->pools[i]->reactor, &snap->volumes,
+		if (reactor_list_vols(daemon->pools[i]->reactor, NULL, 0, &snap->volumes,
 				      &snap->volume_count) < 0)
 			snap->volume_count = 0;
 		if (reactor_list_latencies(daemon->pools[i]->reactor, &snap->latencies,

@@ -161,12 +161,22 @@ struct reactor_stat {
 	uint64_t spins; /* times polling before a sleep saved it */
 };
 
-/* Snapshots; blocking for one turn.  `*ret_list` is malloc'ed (NULL when empty), the caller frees
- * it.  -ENOMEM.  Volumes come in order of their names: all of the pool's, open or not. */
+/* Snapshots; blocking for one turn, for one each few hundred volumes.  `*ret_list` is malloc'ed
+ * (NULL when empty), the caller frees it.  -ENOMEM. */
 int reactor_list_conns(struct reactor *reactor, struct reactor_conn_info **ret_list,
 		       size_t *ret_count) __attribute__((warn_unused_result));
-int reactor_list_vols(struct reactor *reactor, struct reactor_vol_info **ret_list,
-		      size_t *ret_count) __attribute__((warn_unused_result));
+/* Volumes in order of their names, open or not: at most `max` (0: all) behind `after` (NULL: from
+ * the first on). */
+int reactor_list_vols(struct reactor *reactor, const char *after, size_t max,
+		      struct reactor_vol_info **ret_list, size_t *ret_count)
+	__attribute__((warn_unused_result));
+/* A volume or snapshot.  -ENOENT. */
+int reactor_vol_info(struct reactor *reactor, const char *path, struct reactor_vol_info *ret_info)
+	__attribute__((warn_unused_result));
+/* The lineage in order of ids, deleted ones included: at most `max` behind `after`. */
+int reactor_list_lineage(struct reactor *reactor, uint64_t after, size_t max,
+			 struct thin_vol_stat **ret_list, size_t *ret_count)
+	__attribute__((warn_unused_result));
 /* Those that have been open only. */
 int reactor_list_latencies(struct reactor *reactor, struct reactor_latency_info **ret_list,
 			   size_t *ret_count) __attribute__((warn_unused_result));

@@ -23,26 +23,30 @@
 
 /* ---- volumes ---- */
 
-static struct reactor_vol *vol_of(struct reactor *r, uint64_t id)
+static int vol_compare(struct reactor_vol *a, struct reactor_vol *b)
 {
-	struct reactor_vol *vol;
+	return a->id < b->id ? -1 : a->id > b->id;
+}
 
-	LIST_FOREACH (vol, &r->vols, link)
-		if (vol->id == id)
-			return vol;
-	return NULL;
+RB_GENERATE(reactor_vols, reactor_vol, by_id, vol_compare)
+
+struct reactor_vol *reactor_vol_find(struct reactor *r, uint64_t id)
+{
+	struct reactor_vol key = { .id = id };
+
+	return RB_FIND(reactor_vols, &r->vols, &key);
 }
 
 static struct reactor_vol *vol_take(struct reactor *r, uint64_t id)
 {
-	struct reactor_vol *vol = vol_of(r, id);
+	struct reactor_vol *vol = reactor_vol_find(r, id);
 
 	if (!vol) {
 		vol = calloc(1, sizeof(*vol));
 		if (!vol)
 			return NULL;
 		vol->id = id;
-		LIST_INSERT_HEAD(&r->vols, vol, link);
+		RB_INSERT(reactor_vols, &r->vols, vol);
 	}
 	vol->connections++;
 	return vol;
@@ -325,8 +329,8 @@ void reactor_conns_free(struct reactor *r)
 {
 	struct reactor_vol *vol;
 
-	while ((vol = LIST_FIRST(&r->vols))) {
-		LIST_REMOVE(vol, link);
+	while ((vol = RB_ROOT(&r->vols))) {
+		RB_REMOVE(reactor_vols, &r->vols, vol);
 		free(vol);
 	}
 }

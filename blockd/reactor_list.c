@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Snapshots of what a reactor owns, for the control thread: taken by a call on the reactor's
- * thread between two turns, so they are consistent in themselves.
+ * Snapshots of what a reactor owns, for the control thread: taken by calls on the reactor's thread
+ * between two turns.  A call lists SLICE volumes at most, so that clients do not wait for long
+ * lists; a slice is consistent in itself, and what is there all the time is listed once.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -10,6 +11,8 @@
 
 #include "blockd/nbd/contexts.h"
 #include "blockd/reactor_priv.h"
+
+#define SLICE 256u
 
 /* A growing array; `item` is its next element. */
 struct list {
@@ -67,71 +70,109 @@ static int list_conns(struct reactor *r, void *arg)
 }
 
 /* Counters of volumes that are gone go too. */
-static void forget_deleted(struct reactor *r, const struct list *list)
+static void forget_deleted(struct reactor *r)
 {
-	const struct reactor_vol_info *infos = (const struct reactor_vol_info *)list->items;
+	struct thin_vol_stat stat;
 	struct reactor_vol *vol, *next;
 
-	for (vol = LIST_FIRST(&r->vols); vol; vol = next) {
-		size_t i = 0;
-
-		next = LIST_NEXT(vol, link);
-		while (i < list->count && infos[i].stat.id != vol->id)
-			i++;
-		if (i < list->count || vol->connections)
+	RB_FOREACH_SAFE(vol, reactor_vols, &r->vols, next)
+	{
+		if (vol->connections || (!thin_lineage_next(r->pool, vol->id - 1, &stat) &&
+					 stat.id == vol->id && stat.state != THIN_VOL_HIDDEN))
 			continue;
-		LIST_REMOVE(vol, link);
+		RB_REMOVE(reactor_vols, &r->vols, vol);
 		free(vol);
 	}
 }
 
+/* A slice of a list in order of names. */
+struct slice {
+	struct list list;
+	char after[THIN_NAME_MAX + 1]; /* where it goes on */
+	size_t max;
+	bool end;
+};
+
+static bool slice_next(struct slice *slice, struct reactor *r, struct thin_vol_stat *ret_stat)
+{
+	if (slice->list.count >= slice->max)
+		return false;
+	slice->end = thin_vol_next(r->pool, slice->after, ret_stat) != 0;
+	if (!slice->end)
+		memcpy(slice->after, ret_stat->name, sizeof(slice->after));
+	return !slice->end;
+}
+
+static void vol_info(struct reactor *r, const struct thin_vol_stat *stat,
+		     struct reactor_vol_info *info)
+{
+	const struct reactor_vol *vol = reactor_vol_find(r, stat->id);
+
+	info->stat = *stat;
+	if (!vol)
+		return;
+	info->connections = vol->connections;
+	info->io = vol->io;
+}
+
 static int list_vols(struct reactor *r, void *arg)
 {
-	struct list *list = arg;
+	struct slice *slice = arg;
 	struct thin_vol_stat stat;
-	char after[THIN_NAME_MAX + 1] = "";
-	struct reactor_vol *vol;
+	unsigned count = 0;
 
-	while (!thin_vol_next(r->pool, after, &stat)) {
-		struct reactor_vol_info *info = list_add(list);
+	if (!slice->after[0])
+		forget_deleted(r);
+	while (count++ < SLICE && slice_next(slice, r, &stat)) {
+		struct reactor_vol_info *info = list_add(&slice->list);
 
 		if (!info)
 			return -ENOMEM;
-		info->stat = stat;
-		LIST_FOREACH (vol, &r->vols, link)
-			if (vol->id == stat.id) {
-				info->connections = vol->connections;
-				info->io = vol->io;
-			}
-		memcpy(after, stat.name, sizeof(after));
+		vol_info(r, &stat, info);
 	}
-	forget_deleted(r, list);
 	return 0;
 }
 
 static int list_latencies(struct reactor *r, void *arg)
 {
-	struct list *list = arg;
+	struct slice *slice = arg;
 	struct thin_vol_stat stat;
-	char after[THIN_NAME_MAX + 1] = "";
-	struct reactor_vol *vol;
+	unsigned count = 0;
 
-	while (!LIST_EMPTY(&r->vols) && !thin_vol_next(r->pool, after, &stat)) {
-		memcpy(after, stat.name, sizeof(after));
-		LIST_FOREACH (vol, &r->vols, link) {
-			struct reactor_latency_info *info;
+	slice->end = RB_EMPTY(&r->vols);
+	while (!slice->end && count++ < SLICE && slice_next(slice, r, &stat)) {
+		const struct reactor_vol *vol = reactor_vol_find(r, stat.id);
+		struct reactor_latency_info *info;
 
-			if (vol->id != stat.id)
-				continue;
-			info = list_add(list);
-			if (!info)
-				return -ENOMEM;
-			memcpy(info->volume, stat.name, sizeof(info->volume));
-			info->id = vol->id;
-			info->io = vol->io;
-			info->latency = vol->latency;
-		}
+		if (!vol)
+			continue;
+		info = list_add(&slice->list);
+		if (!info)
+			return -ENOMEM;
+		memcpy(info->volume, stat.name, sizeof(info->volume));
+		info->id = vol->id;
+		info->io = vol->io;
+		info->latency = vol->latency;
 	}
+	return 0;
+}
+
+/* Slices until there are no more, or `max`. */
+static int take_slices(struct reactor *r, int (*fn)(struct reactor *, void *), size_t item_size,
+		       const char *after, size_t max, void **ret_items, size_t *ret_count)
+{
+	struct slice slice = { .list = { .item_size = item_size }, .max = max ? max : SIZE_MAX };
+	int rc = 0;
+
+	snprintf(slice.after, sizeof(slice.after), "%s", after ? after : "");
+	while (!rc && !slice.end && slice.list.count < slice.max)
+		rc = reactor_call(r, fn, &slice);
+	if (rc) {
+		free(slice.list.items);
+		return rc;
+	}
+	*ret_items = slice.list.items;
+	*ret_count = slice.list.count;
 	return 0;
 }
 
@@ -155,15 +196,73 @@ int reactor_list_conns(struct reactor *r, struct reactor_conn_info **ret_list, s
 	return take(r, list_conns, sizeof(**ret_list), (void **)ret_list, ret_count);
 }
 
-int reactor_list_vols(struct reactor *r, struct reactor_vol_info **ret_list, size_t *ret_count)
+int reactor_list_vols(struct reactor *r, const char *after, size_t max,
+		      struct reactor_vol_info **ret_list, size_t *ret_count)
 {
-	return take(r, list_vols, sizeof(**ret_list), (void **)ret_list, ret_count);
+	return take_slices(r, list_vols, sizeof(**ret_list), after, max, (void **)ret_list,
+			   ret_count);
 }
 
 int reactor_list_latencies(struct reactor *r, struct reactor_latency_info **ret_list,
 			   size_t *ret_count)
 {
-	return take(r, list_latencies, sizeof(**ret_list), (void **)ret_list, ret_count);
+	return take_slices(r, list_latencies, sizeof(**ret_list), NULL, 0, (void **)ret_list,
+			   ret_count);
+}
+
+struct one {
+	const char *path;
+	struct reactor_vol_info *info;
+};
+
+static int find_one(struct reactor *r, void *arg)
+{
+	struct one *one = arg;
+	struct thin_vol_stat stat;
+	int rc = thin_vol_find(r->pool, one->path, &stat);
+
+	if (!rc)
+		vol_info(r, &stat, one->info);
+	return rc;
+}
+
+int reactor_vol_info(struct reactor *r, const char *path, struct reactor_vol_info *ret_info)
+{
+	memset(ret_info, 0, sizeof(*ret_info));
+	return reactor_call(r, find_one, &(struct one){ path, ret_info });
+}
+
+struct lineage_slice {
+	struct thin_vol_stat *stats;
+	uint64_t after;
+	size_t max, count;
+};
+
+static int list_lineage(struct reactor *r, void *arg)
+{
+	struct lineage_slice *s = arg;
+	size_t end = s->count + SLICE < s->max ? s->count + SLICE : s->max;
+
+	for (; s->count < end; s->count++) {
+		if (thin_lineage_next(r->pool, s->after, &s->stats[s->count]))
+			return 1;
+		s->after = s->stats[s->count].id;
+	}
+	return s->count == s->max;
+}
+
+int reactor_list_lineage(struct reactor *r, uint64_t after, size_t max,
+			 struct thin_vol_stat **ret_list, size_t *ret_count)
+{
+	struct lineage_slice s = { calloc(max, sizeof(*s.stats)), after, max, 0 };
+
+	if (!s.stats)
+		return -ENOMEM;
+	while (!reactor_call(r, list_lineage, &s))
+		;
+	*ret_list = s.stats;
+	*ret_count = s.count;
+	return 0;
 }
 
 static int get_stat(struct reactor *r, void *arg)

@@ -37,7 +37,7 @@ struct reactor {
 	struct session_queue sessions, turn, hungry;
 	uint32_t session_count;
 	uint64_t session_seq, freed_seen;
-	LIST_HEAD(, reactor_vol) vols;
+	struct reactor_vols vols;
 	uint32_t open_tasks;	     /* tasks under way, those that wait here included */
 	struct reactor_task *cuts;   /* wait for sessions to end */
 	struct reactor_task *drains; /* wait for all of them to end */
@@ -66,5 +66,7 @@ void reactor_conns_tick(struct reactor *r);
 bool reactor_conns_busy(const struct reactor *r);
 void reactor_conns_drain(struct reactor *r, uint32_t drain_ms);
 void reactor_conns_free(struct reactor *r);
+/* The counters of a volume that was open; NULL: it never was. */
+struct reactor_vol *reactor_vol_find(struct reactor *r, uint64_t id);
 
 #endif

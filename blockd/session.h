@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include <bsd/sys/tree.h>
+
 #include "blockd/nbd/transmit.h"
 #include "blockd/reactor.h"
 
@@ -17,12 +19,14 @@
 
 /* A volume that is or was open: its counters outlive its connections. */
 struct reactor_vol {
-	LIST_ENTRY(reactor_vol) link;
+	RB_ENTRY(reactor_vol) by_id;
 	uint64_t id; /* the engine's, never reused */
 	uint32_t connections;
 	struct io_counters io;
 	struct io_latency latency;
 };
+RB_HEAD(reactor_vols, reactor_vol);
+RB_PROTOTYPE(reactor_vols, reactor_vol, by_id, );
 
 struct session {
 	TAILQ_ENTRY(session) link;   /* all of the reactor's */

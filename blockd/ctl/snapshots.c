@@ -247,33 +247,6 @@ void verb_rollback(struct ctl_request *req, void *ctx)
 	op_start(req, ctx, rollback_take, rollback_submit, rollback_answer);
 }
 
-/* ---- lineage ---- */
-
-void verb_lineage(struct ctl_request *req, void *ctx)
-{
-	const struct blockd *daemon = ctx;
-	struct blockd_pool *only = NULL;
-	const char *name = NULL;
-	json_t *all = json_array();
-	struct err err = { 0 };
-
-	if (ctl_arg_text(req, "pool", false, &name) < 0 ||
-	    (name && target_find_pool(daemon, name, &only, &err) < 0)) {
-		json_decref(all);
-		if (err.code)
-			ctl_fail_err(req, &err);
-		return;
-	}
-	for (size_t i = 0; i < daemon->pool_count; i++) {
-		json_t *rows =
-			only && only != daemon->pools[i] ? NULL : target_lineage(daemon->pools[i]);
-
-		(void)json_array_extend(all, rows);
-		json_decref(rows);
-	}
-	ctl_reply(req, json_pack("{s:o}", "nodes", all));
-}
-
 /* ---- diff ---- */
 
 struct diff {

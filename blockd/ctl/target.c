@@ -112,7 +112,7 @@ static int volume_unknown(const struct blockd *daemon, const char *volume, const
 		struct nearest near;
 		size_t count;
 
-		if (reactor_list_vols(daemon->pools[i]->reactor, &list, &count) < 0)
+		if (reactor_list_vols(daemon->pools[i]->reactor, NULL, 0, &list, &count) < 0)
 			continue;
 		nearest_start(&near, name);
 		for (size_t j = 0; j < count; j++)
@@ -247,113 +247,4 @@ json_t *target_uris(const struct blockd *daemon, const struct target *target)
 					 export);
 	}
 	return uris;
-}
-
-/* ---- volumes as JSON ---- */
-
-static json_t *declared_json(const struct blockd_conf_volume *declared)
-{
-	char place[4096];
-
-	if (!declared)
-		return json_null();
-	snprintf(place, sizeof(place), "%s:%u", declared->section->pos.file,
-		 declared->section->pos.line);
-	return json_string(place);
-}
-
-static json_t *volume_json(const struct blockd *daemon, struct blockd_pool *pool,
-			   const struct reactor_vol_info *info)
-{
-	const struct thin_vol_stat *stat = &info->stat;
-	const struct io_counters *io = &info->io;
-	const struct blockd_conf_volume *declared =
-		blockd_conf_volume_find(daemon->conf, pool->conf->name, stat->name);
-	json_t *text = declared && declared->description ? json_string(declared->description)
-							 : json_null();
-
-	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, "
-			 "s:b, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}}",
-			 "pool", pool->conf->name, "name", stat->name, "id", (json_int_t)stat->id,
-			 "size_bytes", (json_int_t)stat->size_bytes, "used_bytes",
-			 (json_int_t)(stat->mapped_blocks * THIN_BLOCK_SIZE), "reserved_bytes",
-			 (json_int_t)(stat->reserved_blocks * THIN_BLOCK_SIZE), "connections",
-			 (json_int_t)info->connections, "created_s", (json_int_t)stat->created_s,
-			 "declared", declared_json(declared), "description", text, "reserve_full",
-			 stat->reserve_full, "io", "reads", (json_int_t)io->reads, "writes",
-			 (json_int_t)io->writes, "flushes", (json_int_t)io->flushes, "trims",
-			 (json_int_t)io->trims, "zeroes", (json_int_t)io->zeroes, "others",
-			 (json_int_t)io->others, "read_bytes", (json_int_t)io->read_bytes,
-			 "written_bytes", (json_int_t)io->written_bytes, "trimmed_bytes",
-			 (json_int_t)io->trimmed_bytes, "zeroed_bytes",
-			 (json_int_t)io->zeroed_bytes, "errors", (json_int_t)io->errors);
-}
-
-json_t *target_list(const struct blockd *daemon, struct blockd_pool *pool)
-{
-	CLEANUP_FREE struct reactor_vol_info *list = NULL;
-	json_t *volumes = json_array();
-	size_t count = 0;
-
-	if (!volumes || reactor_list_vols(pool->reactor, &list, &count) < 0) {
-		json_decref(volumes);
-		return NULL;
-	}
-	for (size_t i = 0; i < count; i++)
-		(void)json_array_append_new(volumes, volume_json(daemon, pool, &list[i]));
-	return volumes;
-}
-
-/* ---- the lineage ---- */
-
-struct lineage_list {
-	json_t *rows;
-	const char *pool;
-};
-
-static const char *state_name(enum thin_vol_state state)
-{
-	switch (state) {
-	case THIN_VOL_LIVE:
-		return "volume";
-	case THIN_VOL_SNAPSHOT:
-		return "snapshot";
-	case THIN_VOL_HIDDEN:
-		break;
-	}
-	return "deleted";
-}
-
-/* On the reactor's thread. */
-static int list_lineage(struct reactor *reactor, void *arg)
-{
-	struct lineage_list *list = arg;
-	struct thin_vol_stat st = { 0 };
-
-	while (thin_lineage_next(reactor_pool(reactor), st.id, &st) == 0)
-		(void)json_array_append_new(
-			list->rows,
-			json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:I, "
-				  "s:I, s:I}",
-				  "pool", list->pool, "name", st.path, "kind", state_name(st.state),
-				  "id", (json_int_t)st.id, "parent", (json_int_t)st.parent, "of",
-				  (json_int_t)st.of, "size_bytes", (json_int_t)st.size_bytes,
-				  "used_bytes", (json_int_t)(st.mapped_blocks * THIN_BLOCK_SIZE),
-				  "own_bytes", (json_int_t)(st.own_blocks * THIN_BLOCK_SIZE),
-				  "exclusive_bytes",
-				  (json_int_t)(st.exclusive_blocks * THIN_BLOCK_SIZE),
-				  "exclusive_exact", st.exclusive_exact, "reclaiming_bytes",
-				  (json_int_t)(st.reclaiming_blocks * THIN_BLOCK_SIZE), "children",
-				  (json_int_t)st.child_count, "created_s",
-				  (json_int_t)st.created_s));
-	return 0;
-}
-
-json_t *target_lineage(struct blockd_pool *pool)
-{
-	struct lineage_list list = { json_array(), pool->conf->name };
-
-	if (list.rows)
-		(void)reactor_call(pool->reactor, list_lineage, &list);
-	return list.rows;
 }

@@ -42,10 +42,4 @@ const struct blockd_conf_volume *target_declared(const struct blockd *daemon,
 /* The URIs of a volume, one a listener, unix sockets first.  NULL: no memory. */
 json_t *target_uris(const struct blockd *daemon, const struct target *target);
 
-/* The pool's lineage: volumes, snapshots and what is left of deleted ones.  NULL: no memory. */
-json_t *target_lineage(struct blockd_pool *pool);
-
-/* The pool's volumes as the reactor lists them, as JSON: an array of volumes.  NULL: no memory. */
-json_t *target_list(const struct blockd *daemon, struct blockd_pool *pool);
-
 #endif

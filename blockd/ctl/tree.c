@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The tool's verbs about snapshots: taking, cloning, going back, drawing the tree, comparing. */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "blockd/ctl/vdiskctl.h"
@@ -70,14 +72,6 @@ int vdiskctl_rollback(struct cli *cli)
 
 /* ---- the tree ---- */
 
-static int ask_lineage(struct cli *cli, json_t **ret_answer)
-{
-	const char *pool = cli_option(cli, "pool");
-
-	return vdiskctl_ask(cli, "lineage", pool ? json_pack("{s:s}", "pool", pool) : NULL,
-			    ret_answer);
-}
-
 static json_int_t member(json_t *node, const char *key)
 {
 	return json_integer_value(json_object_get(node, key));
@@ -88,12 +82,6 @@ static const char *text_of(json_t *node, const char *key)
 	const char *text = json_string_value(json_object_get(node, key));
 
 	return text ? text : "";
-}
-
-static bool is_child(json_t *node, json_t *of, json_int_t parent)
-{
-	return member(node, "parent") == parent &&
-	       !strcmp(text_of(node, "pool"), text_of(of, "pool"));
 }
 
 static void draw_node(struct cli *cli, json_t *node, const char *indent, bool root, bool last)
@@ -115,44 +103,147 @@ static void draw_node(struct cli *cli, json_t *node, const char *indent, bool ro
 	output_raw(cli->out, line);
 }
 
-static void draw(struct cli *cli, json_t *nodes, json_t *node, const char *indent, bool root,
-		 bool last)
-{
-	char deeper[4 * DEPTH_MAX + 1];
-	json_t *child, *next = NULL;
-	size_t i;
+/* What is drawn, in order of pool, parent, id: so children lie side by side. */
+struct leaf {
+	json_t *json;
+	const char *pool;
+	json_int_t id, parent;
+};
 
-	draw_node(cli, node, indent, root, last);
-	snprintf(deeper, sizeof(deeper), "%s%s", indent, root ? "" : last ? "    " : "|   ");
-	json_array_foreach(nodes, i, child)
-	{
-		if (!is_child(child, node, member(node, "id")))
-			continue;
-		if (next)
-			draw(cli, nodes, next, deeper, false, false);
-		next = child;
+/* Nodes still to be drawn at one depth, and how far they are indented. */
+struct level {
+	const struct leaf *next, *end;
+	size_t indent;
+};
+
+static int compare_ids(const void *a, const void *b)
+{
+	const struct leaf *x = a, *y = b;
+	int by_pool = strcmp(x->pool, y->pool);
+
+	return by_pool ? by_pool : x->id < y->id ? -1 : x->id > y->id;
+}
+
+static int compare_parents(const void *a, const void *b)
+{
+	const struct leaf *x = a, *y = b;
+	int by_pool = strcmp(x->pool, y->pool);
+
+	if (by_pool || x->parent != y->parent)
+		return by_pool ? by_pool : x->parent < y->parent ? -1 : 1;
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* The first of those built on `parent` of the pool, or where they would be. */
+static const struct leaf *first_child(const struct leaf *leaves, size_t count, const char *pool,
+				      json_int_t parent)
+{
+	struct leaf key = { .pool = pool, .parent = parent, .id = -1 };
+	size_t low = 0;
+
+	while (low < count) {
+		size_t middle = low + (count - low) / 2;
+
+		if (compare_parents(&leaves[middle], &key) < 0)
+			low = middle + 1;
+		else
+			count = middle;
 	}
-	if (next)
-		draw(cli, nodes, next, deeper, false, true);
+	return leaves + low;
+}
+
+static struct level children_of(const struct leaf *leaves, size_t count, const char *pool,
+				json_int_t parent)
+{
+	return (struct level){ first_child(leaves, count, pool, parent),
+			       first_child(leaves, count, pool, parent + 1), 0 };
+}
+
+/* Depth first, without recursion: a chain of snapshots may be as long as it likes. */
+static void draw_below(struct cli *cli, const struct leaf *leaves, size_t count,
+		       const struct leaf *root, struct level *levels)
+{
+	char indent[4 * DEPTH_MAX + 1] = "";
+	size_t depth = 1;
+
+	draw_node(cli, root->json, indent, true, true);
+	levels[0] = children_of(leaves, count, root->pool, root->id);
+	while (depth) {
+		struct level *at = &levels[depth - 1];
+		const struct leaf *leaf = at->next;
+		bool last = leaf + 1 == at->end;
+
+		if (leaf == at->end) {
+			depth--;
+			continue;
+		}
+		at->next++;
+		indent[at->indent] = '\0';
+		draw_node(cli, leaf->json, indent, false, last);
+		levels[depth] = children_of(leaves, count, leaf->pool, leaf->id);
+		levels[depth].indent = at->indent;
+		if (at->indent + 4 < sizeof(indent)) {
+			memcpy(indent + at->indent, last ? "    " : "|   ", 5);
+			levels[depth].indent += 4;
+		}
+		depth++;
+	}
+}
+
+/* Parents that are not there (they went while the list came) are none. */
+static void settle_parents(struct leaf *leaves, size_t count)
+{
+	qsort(leaves, count, sizeof(*leaves), compare_ids);
+	for (size_t i = 0; i < count; i++) {
+		struct leaf key = { .pool = leaves[i].pool, .id = leaves[i].parent };
+
+		if (key.id && !bsearch(&key, leaves, count, sizeof(*leaves), compare_ids))
+			leaves[i].parent = 0;
+	}
+	qsort(leaves, count, sizeof(*leaves), compare_parents);
+}
+
+static int draw(struct cli *cli, json_t *nodes)
+{
+	size_t count = json_array_size(nodes), i;
+	struct leaf *leaves = calloc(count + 1, sizeof(*leaves));
+	struct level *levels = calloc(count + 1, sizeof(*levels));
+	json_t *node;
+	struct err err = { 0 };
+	int rc = CLI_OK;
+
+	if (leaves && levels) {
+		json_array_foreach(nodes, i, node) leaves[i] =
+			(struct leaf){ node, text_of(node, "pool"), member(node, "id"),
+				       member(node, "parent") };
+		settle_parents(leaves, count);
+		for (i = 0; i < count; i++)
+			if (leaves[i].parent == 0)
+				draw_below(cli, leaves, count, &leaves[i], levels);
+	} else {
+		(void)err_set(&err, -ENOMEM, "out of memory");
+		rc = vdiskctl_fail(cli, CLI_FAILED, &err);
+	}
+	free(leaves);
+	free(levels);
+	return rc;
 }
 
 int vdiskctl_tree(struct cli *cli)
 {
-	json_t *answer, *nodes, *node;
-	size_t i;
-	int rc = ask_lineage(cli, &answer);
+	json_t *answer, *nodes;
+	int rc = vdiskctl_ask_list(cli, "lineage", "nodes", &answer);
 
 	if (rc)
 		return rc;
-	output_json(cli->out, answer);
 	nodes = json_object_get(answer, "nodes");
+	output_json(cli->out, answer);
 	if (!output_is_json(cli->out))
-		json_array_foreach(nodes, i, node) if (member(node, "parent") == 0)
-			draw(cli, nodes, node, "", true, true);
+		rc = draw(cli, nodes);
 	if (json_array_size(nodes) == 0)
 		output_note(cli->out, "no volumes");
 	json_decref(answer);
-	return CLI_OK;
+	return rc;
 }
 
 int vdiskctl_ls_snapshots(struct cli *cli)
@@ -169,7 +260,7 @@ int vdiskctl_ls_snapshots(struct cli *cli)
 	};
 	json_t *answer, *rows, *node;
 	size_t i;
-	int rc = ask_lineage(cli, &answer);
+	int rc = vdiskctl_ask_list(cli, "lineage", "nodes", &answer);
 
 	if (rc)
 		return rc;

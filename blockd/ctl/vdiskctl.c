@@ -25,7 +25,45 @@ int vdiskctl_fail(struct cli *cli, int code, const struct err *err)
 	return code;
 }
 
-int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
+/* One request and its reply on a connection of its own. */
+static int ask_once(struct ctl_client *client, const char *verb, json_t *args, const char *list,
+		    unsigned timeout_ms, json_t **ret, struct err *err)
+{
+	(void)list;
+	return ctl_client_call(client, verb, args, timeout_ms, NULL, NULL, ret, err);
+}
+
+/* All pages of a list, as if they were one. */
+static int ask_pages(struct ctl_client *client, const char *verb, json_t *args, const char *list,
+		     unsigned timeout_ms, json_t **ret, struct err *err)
+{
+	json_t *all = json_array(), *page = NULL, *more = NULL;
+	int rc;
+
+	do {
+		if (more)
+			(void)json_object_set(args, "after", more);
+		json_decref(page);
+		page = NULL;
+		rc = ctl_client_call(client, verb, json_incref(args), timeout_ms, NULL, NULL, &page,
+				     err);
+		if (rc == 0)
+			(void)json_array_extend(all, json_object_get(page, list));
+		more = json_object_get(page, "more");
+	} while (rc == 0 && more);
+	json_decref(page);
+	json_decref(args);
+	if (rc == 0)
+		*ret = json_pack("{s:O}", list, all);
+	json_decref(all);
+	return rc;
+}
+
+typedef int ask_fn(struct ctl_client *client, const char *verb, json_t *args, const char *list,
+		   unsigned timeout_ms, json_t **ret, struct err *err);
+
+static int ask(struct cli *cli, ask_fn *fn, const char *verb, json_t *args, const char *list,
+	       json_t **ret)
 {
 	struct ctl_client *client;
 	struct err err = { 0 };
@@ -37,7 +75,7 @@ int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 		(void)err_context(&err, "blockd cannot be reached");
 		return vdiskctl_fail(cli, VDISKCTL_UNREACHABLE, &err);
 	}
-	rc = ctl_client_call(client, verb, args, ASK_TIMEOUT_MS, NULL, NULL, ret, &err);
+	rc = fn(client, verb, args, list, ASK_TIMEOUT_MS, ret, &err);
 	lost = ctl_client_is_lost(client);
 	ctl_client_close(client);
 	if (lost)
@@ -45,7 +83,21 @@ int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 	return rc < 0 ? vdiskctl_fail(cli, lost ? VDISKCTL_UNREACHABLE : CLI_FAILED, &err) : 0;
 }
 
-json_t *vdiskctl_ask_quietly(struct cli *cli, const char *verb, json_t *args, unsigned timeout_ms)
+int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
+{
+	return ask(cli, ask_once, verb, args, NULL, ret);
+}
+
+int vdiskctl_ask_list(struct cli *cli, const char *verb, const char *list, json_t **ret)
+{
+	const char *pool = cli_option(cli, "pool");
+
+	return ask(cli, ask_pages, verb, pool ? json_pack("{s:s}", "pool", pool) : json_object(),
+		   list, ret);
+}
+
+static json_t *ask_quietly(struct cli *cli, ask_fn *fn, const char *verb, json_t *args,
+			   const char *list, unsigned timeout_ms)
 {
 	struct ctl_client *client;
 	json_t *answer = NULL;
@@ -54,10 +106,15 @@ json_t *vdiskctl_ask_quietly(struct cli *cli, const char *verb, json_t *args, un
 		json_decref(args);
 		return NULL;
 	}
-	if (ctl_client_call(client, verb, args, timeout_ms, NULL, NULL, &answer, NULL) < 0)
+	if (fn(client, verb, args, list, timeout_ms, &answer, NULL) < 0)
 		answer = NULL;
 	ctl_client_close(client);
 	return answer;
+}
+
+json_t *vdiskctl_ask_quietly(struct cli *cli, const char *verb, json_t *args, unsigned timeout_ms)
+{
+	return ask_quietly(cli, ask_once, verb, args, NULL, timeout_ms);
 }
 
 /* Ask, and show the answer as a record. */
@@ -143,13 +200,20 @@ static int verb_ls(struct cli *cli)
 		{ "connections", "CLIENTS", OUTPUT_NUMBER },
 		{ 0 },
 	};
-	json_t *args;
+	json_t *answer;
+	int rc;
 
 	if (cli_flag(cli, "snapshots"))
 		return vdiskctl_ls_snapshots(cli);
-	args = json_object();
-	set_text(args, "pool", cli_option(cli, "pool"));
-	return ask_table(cli, "volume-list", args, "volumes", columns, "no volumes");
+	rc = vdiskctl_ask_list(cli, "volume-list", "volumes", &answer);
+	if (rc)
+		return rc;
+	if (output_is_json(cli->out))
+		output_json(cli->out, answer);
+	else
+		output_table(cli->out, json_object_get(answer, "volumes"), columns, "no volumes");
+	json_decref(answer);
+	return CLI_OK;
 }
 
 static int verb_info(struct cli *cli)
@@ -394,7 +458,8 @@ static void complete(struct cli *cli, const char *argument, FILE *f)
 	if (pools)
 		answer = vdiskctl_ask_quietly(cli, "pool-list", NULL, COMPLETE_TIMEOUT_MS);
 	else if (strstr(argument, "VOL"))
-		answer = vdiskctl_ask_quietly(cli, "volume-list", NULL, COMPLETE_TIMEOUT_MS);
+		answer = ask_quietly(cli, ask_pages, "volume-list", json_object(), "volumes",
+				     COMPLETE_TIMEOUT_MS);
 	json_array_foreach(json_object_get(answer, pools ? "pools" : "volumes"), i, row)
 		fprintf(f, "%s\n", json_string_value(json_object_get(row, "name")));
 	json_decref(answer);

@@ -21,7 +21,11 @@ enum vdiskctl_exit {
 int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 	__attribute__((warn_unused_result));
 
-/* The same without a word: NULL when it was refused or blockd does not answer in time. */
+/* A list of the pool that --pool names, or of all, page by page: {"`list`": [...]}. */
+int vdiskctl_ask_list(struct cli *cli, const char *verb, const char *list, json_t **ret)
+	__attribute__((warn_unused_result));
+
+/* One request without a word: NULL when it was refused or blockd does not answer in time. */
 json_t *vdiskctl_ask_quietly(struct cli *cli, const char *verb, json_t *args, unsigned timeout_ms);
 
 /* Print the error as the tool does, with --json as an object too; returns `code`. */

@@ -156,59 +156,6 @@ static void verb_pool_status(struct ctl_request *req, void *ctx)
 	reply_or_oom(req, json_pack("{s:o}", "pools", pools));
 }
 
-/* ---- volumes ---- */
-
-static void verb_volume_list(struct ctl_request *req, void *ctx)
-{
-	const struct blockd *daemon = ctx;
-	struct blockd_pool *only = NULL;
-	const char *name = NULL;
-	struct err err = { 0 };
-	json_t *volumes;
-
-	if (ctl_arg_text(req, "pool", false, &name) < 0)
-		return;
-	if (name && target_find_pool(daemon, name, &only, &err) < 0) {
-		ctl_fail_err(req, &err);
-		return;
-	}
-	volumes = json_array();
-	for (size_t i = 0; volumes && i < daemon->pool_count; i++) {
-		json_t *some;
-
-		if (only && daemon->pools[i] != only)
-			continue;
-		some = target_list(daemon, daemon->pools[i]);
-		(void)json_array_extend(volumes, some);
-		json_decref(some);
-	}
-	reply_or_oom(req, json_pack("{s:o}", "volumes", volumes));
-}
-
-static void verb_volume_info(struct ctl_request *req, void *ctx)
-{
-	const struct blockd *daemon = ctx;
-	const char *volume;
-	struct target target;
-	struct err err = { 0 };
-	json_t *list, *row, *found = NULL;
-	size_t i;
-
-	if (ctl_arg_text(req, "volume", true, &volume) < 0)
-		return;
-	if (target_find_volume(daemon, volume, &target, &err) < 0) {
-		ctl_fail_err(req, &err);
-		return;
-	}
-	list = target_list(daemon, target.pool);
-	json_array_foreach(list, i, row) if (strcmp(json_string_value(json_object_get(row, "name")),
-						    target.name) == 0) found = json_incref(row);
-	json_decref(list);
-	if (found)
-		(void)json_object_set_new(found, "uris", target_uris(daemon, &target));
-	reply_or_oom(req, found);
-}
-
 /* ---- clients ---- */
 
 static json_t *client_json(const struct blockd_pool *pool, const struct reactor_conn_info *info)

@@ -7,7 +7,7 @@
  *	pool-list			{"pools": [pool]}
  *	pool-status [pool]		the same with all figures
  *	pool-grow pool size
- *	volume-list [pool]		{"volumes": [volume]}
+ *	volume-list [pool] [after]	{"volumes": [volume], "more"}: see lists.c
  *	volume-info volume
  *	volume-create volume size [pool]
  *	volume-resize volume size [shrink] [force]
@@ -16,7 +16,7 @@
  *	snapshot snapshots		"VOL@SNAP VOL2@SNAP2 ...", at the same moment
  *	clone snapshot name [reserve_full]
  *	rollback snapshot [force]
- *	lineage [pool]			{"nodes": [node]}
+ *	lineage [pool] [after]		{"nodes": [node], "more"}
  *	diff volume base [offset]	{"changed": [{offset, length}], "next", "size_bytes"}
  *	volume-claim volume size [pool] [force]	make it, or take an empty one, for an import
  *	clients [volume]		{"clients": [connection]}
@@ -46,7 +46,11 @@ void verb_volume_claim(struct ctl_request *req, void *ctx);
 void verb_snapshot(struct ctl_request *req, void *ctx);
 void verb_clone(struct ctl_request *req, void *ctx);
 void verb_rollback(struct ctl_request *req, void *ctx);
-void verb_lineage(struct ctl_request *req, void *ctx);
 void verb_diff(struct ctl_request *req, void *ctx);
+
+/* lists.c */
+void verb_volume_list(struct ctl_request *req, void *ctx);
+void verb_volume_info(struct ctl_request *req, void *ctx);
+void verb_lineage(struct ctl_request *req, void *ctx);
 
 #endif

@@ -170,7 +170,7 @@ static void print_stat(struct reactor *r)
 	       (unsigned long long)all.handshake_timeouts, (unsigned long long)all.handshake_errors,
 	       (unsigned long long)all.handshake_evictions, (unsigned long long)all.accept_pauses,
 	       (unsigned long long)all.refusals);
-	assert(!reactor_list_vols(r, &list, &count));
+	assert(!reactor_list_vols(r, NULL, 0, &list, &count));
 	for (i = 0; i < count; i++)
 		printf("volume %s connections=%u reads=%llu writes=%llu errors=%llu\n",
 		       list[i].stat.name, list[i].connections, (unsigned long long)list[i].io.reads,

@@ -188,6 +188,19 @@ int thin_vol_next(const struct thin_pool *pool, const char *after, struct thin_v
 	return 0;
 }
 
+int thin_lineage_next(const struct thin_pool *pool, uint64_t after, struct thin_vol_stat *ret_stat)
+{
+	const struct fake_vol *best = NULL;
+
+	for (size_t i = 0; i < pool->vol_count; i++)
+		if (pool->vols[i]->id > after && (!best || pool->vols[i]->id < best->id))
+			best = pool->vols[i];
+	if (!best)
+		return -ENOENT;
+	fill_stat(best, ret_stat);
+	return 0;
+}
+
 int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vol_stat *ret_stat)
 {
 	int i = find(pool, name);
