@@ -65,8 +65,8 @@ enum thin_event_kind {
 	THIN_EVENT_READ_ONLY, /* the pool went read-only: a flush or metadata write failed */
 };
 
-/* A pool takes no more memory than its caches and buffers, 64 KiB for each GiB of it, and 64 MiB.
- */
+/* A pool takes no more memory than its caches and buffers, 64 KiB for each GiB of it, 640 bytes for
+ * each volume and snapshot, and 64 MiB. */
 struct thin_open {
 	uint64_t node_cache_bytes;     /* memory for map nodes; 0: 64 MiB */
 	uint64_t data_cache_bytes;     /* memory for blocks read and written lately; 0: none */
