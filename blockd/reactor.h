@@ -19,6 +19,7 @@
 #include <sys/types.h>
 
 #include "blockd/mailbox.h"
+#include "blockd/nbd/contexts.h"
 #include "blockd/nbd/counters.h"
 #include "common/base/err.h"
 #include "thin/thin.h"
@@ -202,15 +203,22 @@ void reactor_drain(struct reactor *reactor, uint32_t drain_ms, struct reactor_ta
 
 /* ---- for server.c ---- */
 
+/* What a connection has open, by reactor_open(). */
+struct reactor_handles {
+	struct thin_vol *vol;
+	struct thin_vol
+		*bases[CONTEXTS_BITMAP_MAX]; /* what it is compared with, from the first on */
+};
+
 /* What the handshake settled.  Sockets and bytes are handed over. */
 struct reactor_adopt {
 	int fd; /* non-blocking; the reactor's from now on */
 	uint64_t id;
 	char peer[128];
 	char listener[64];
-	struct thin_vol *vol; /* opened on the reactor's thread by reactor_open_vol() */
+	struct reactor_handles handles; /* from reactor_open() */
 	bool read_only, structured;
-	unsigned contexts; /* mask of enum context */
+	unsigned contexts; /* as in struct transmit_params */
 	const void *out;   /* bytes of the handshake not yet sent; copied */
 	size_t out_len;
 	const void *in; /* bytes received behind the handshake; copied */
@@ -220,13 +228,27 @@ struct reactor_adopt {
 	void *user;
 };
 
-/* Open a handle for a connection to come; blocking for one turn.  Fills size and state.
- * -ENOENT. */
-int reactor_open_vol(struct reactor *reactor, const char *volume, struct thin_vol **ret_vol,
-		     struct thin_vol_stat *ret_stat, bool *ret_pool_read_only)
-	__attribute__((warn_unused_result));
+/*
+ * Open a volume for a connection to come, and the snapshots with these names, which must have these
+ * ids.  Blocking for one turn.  -ENOENT; -ESTALE: one of the snapshots is not there any more.
+ */
+struct reactor_open_params {
+	const char *volume;
+	const char *const *bases;
+	const uint64_t *base_ids;
+	size_t base_count;
+};
+struct reactor_opened {
+	struct reactor_handles handles;
+	struct thin_vol_stat stat;
+	bool read_only; /* it, or its pool */
+};
+int reactor_open(struct reactor *reactor, const struct reactor_open_params *params,
+		 struct reactor_opened *ret_opened) __attribute__((warn_unused_result));
+/* The connection does not come.  Blocking for one turn. */
+void reactor_close(struct reactor *reactor, const struct reactor_handles *handles);
 
-/* Hand a connection over.  Takes the fd and the handle in every case.  -ENOMEM: they have been
+/* Hand a connection over.  Takes the fd and the handles in every case.  -ENOMEM: they have been
  * closed and `closed` will not be called. */
 int reactor_adopt(struct reactor *reactor, const struct reactor_adopt *adopt)
 	__attribute__((warn_unused_result));

@@ -88,6 +88,75 @@ static void look_at_waiters(struct reactor *r)
 	}
 }
 
+/* ---- handles ---- */
+
+static void close_handles(const struct reactor_handles *handles)
+{
+	for (size_t i = 0; i < CONTEXTS_BITMAP_MAX; i++)
+		thin_vol_close(handles->bases[i]);
+	thin_vol_close(handles->vol);
+}
+
+static int run_close(struct reactor *r, void *arg)
+{
+	close_handles(arg);
+	return 0;
+}
+
+void reactor_close(struct reactor *r, const struct reactor_handles *handles)
+{
+	struct reactor_handles own = *handles;
+
+	reactor_call(r, run_close, &own);
+}
+
+struct open_call {
+	const struct reactor_open_params *params;
+	struct reactor_opened *opened;
+};
+
+static int open_base(struct reactor *r, const char *name, uint64_t id, struct thin_vol **ret_vol)
+{
+	struct thin_vol_stat stat;
+	int rc = thin_vol_open(r->pool, name, ret_vol);
+
+	if (rc)
+		return rc == -ENOENT ? -ESTALE : rc;
+	thin_vol_stat(*ret_vol, &stat);
+	return stat.id == id ? 0 : -ESTALE; /* another one of that name */
+}
+
+static int run_open(struct reactor *r, void *arg)
+{
+	const struct reactor_open_params *params = ((struct open_call *)arg)->params;
+	struct reactor_opened *opened = ((struct open_call *)arg)->opened;
+	struct thin_pool_stat stat;
+	int rc = thin_vol_open(r->pool, params->volume, &opened->handles.vol);
+
+	for (size_t i = 0; i < params->base_count && !rc; i++)
+		rc = open_base(r, params->bases[i], params->base_ids[i], &opened->handles.bases[i]);
+	if (rc) {
+		close_handles(&opened->handles);
+		return rc;
+	}
+	thin_vol_stat(opened->handles.vol, &opened->stat);
+	thin_pool_stat(r->pool, &stat);
+	opened->read_only = stat.read_only || opened->stat.state != THIN_VOL_LIVE;
+	return 0;
+}
+
+int reactor_open(struct reactor *r, const struct reactor_open_params *params,
+		 struct reactor_opened *ret_opened)
+{
+	struct reactor_opened opened = { 0 };
+	struct open_call call = { params, &opened };
+	int rc = reactor_call(r, run_open, &call);
+
+	if (!rc)
+		*ret_opened = opened;
+	return rc;
+}
+
 /* ---- life of a session ---- */
 
 static void closed_home(struct letter *letter)
@@ -113,7 +182,7 @@ static void end(struct reactor *r, struct session *s)
 	if (s->fd >= 0)
 		close(s->fd);
 	transmit_abort(s->transmit, ""); /* gives all back; its memory goes with the session */
-	thin_vol_close(s->adopt.vol);
+	close_handles(&s->adopt.handles);
 	r->stat.recvs += s->recvs;
 	r->stat.sends += s->sends;
 	r->stat.protocol_drops += s->protocol_error;
@@ -128,7 +197,7 @@ static void adopt_open(struct letter *letter)
 	struct thin_vol_stat stat;
 
 	s->fd = s->adopt.fd;
-	thin_vol_stat(s->adopt.vol, &stat);
+	thin_vol_stat(s->adopt.handles.vol, &stat);
 	s->vol = vol_take(r, stat.id);
 	if (!s->vol || session_start(s, r->now_ms)) {
 		snprintf(s->reason, sizeof(s->reason), "out of memory or descriptors");
@@ -143,58 +212,17 @@ static void adopt_open(struct letter *letter)
 		session_stop(s);
 }
 
-static int close_vol(struct reactor *r, void *arg)
-{
-	thin_vol_close(arg);
-	return 0;
-}
-
 int reactor_adopt(struct reactor *r, const struct reactor_adopt *adopt)
 {
 	struct session *s = session_new(r, adopt);
 
 	if (!s) {
 		close(adopt->fd);
-		reactor_call(r, close_vol, adopt->vol);
+		reactor_close(r, &adopt->handles);
 		return -ENOMEM;
 	}
 	s->letter.open = adopt_open;
 	mailbox_post(r->box, &s->letter);
-	return 0;
-}
-
-struct open_vol {
-	const char *name;
-	struct thin_vol *vol;
-	struct thin_vol_stat stat;
-	bool read_only;
-};
-
-static int open_vol(struct reactor *r, void *arg)
-{
-	struct open_vol *open = arg;
-	struct thin_pool_stat stat;
-	int rc = thin_vol_open(r->pool, open->name, &open->vol);
-
-	if (rc)
-		return rc;
-	thin_vol_stat(open->vol, &open->stat);
-	thin_pool_stat(r->pool, &stat);
-	open->read_only = stat.read_only || open->stat.state != THIN_VOL_LIVE;
-	return 0;
-}
-
-int reactor_open_vol(struct reactor *r, const char *volume, struct thin_vol **ret_vol,
-		     struct thin_vol_stat *ret_stat, bool *ret_pool_read_only)
-{
-	struct open_vol open = { .name = volume };
-	int rc = reactor_call(r, open_vol, &open);
-
-	if (rc)
-		return rc;
-	*ret_vol = open.vol;
-	*ret_stat = open.stat;
-	*ret_pool_read_only = open.read_only;
 	return 0;
 }
 

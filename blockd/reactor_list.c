@@ -38,7 +38,7 @@ static void conn_info(const struct session *s, struct reactor_conn_info *info)
 {
 	struct thin_vol_stat stat;
 
-	thin_vol_stat(s->adopt.vol, &stat);
+	thin_vol_stat(s->adopt.handles.vol, &stat);
 	info->id = s->adopt.id;
 	memcpy(info->peer, s->adopt.peer, sizeof(info->peer));
 	memcpy(info->listener, s->adopt.listener, sizeof(info->listener));

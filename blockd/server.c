@@ -208,6 +208,9 @@ static void client_end(struct client *client)
 		server->handshake_count--;
 	handshake_free(client->handshake);
 	client->handshake = NULL;
+	if (client->reactor) /* it has gone before the answer to its GO */
+		reactor_close(client->reactor, &client->handles);
+	client->reactor = NULL;
 	TAILQ_REMOVE(&server->clients, client, link);
 	TAILQ_INSERT_TAIL(&server->dead, client, link);
 	server->client_count--;
@@ -229,10 +232,11 @@ static void hand_over(struct client *client)
 	struct reactor_adopt adopt = {
 		.fd = client->fd,
 		.id = client->id,
-		.vol = client->vol,
+		.handles = client->handles,
 		.closed = connection_closed,
 		.user = client,
 	};
+	struct reactor *reactor = client->reactor;
 	struct server *server = client->server;
 	int rc;
 
@@ -247,8 +251,8 @@ static void hand_over(struct client *client)
 	adopt.out_len = handshake_pending(client->handshake, &adopt.out);
 	epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
 	client->fd = -1;
-	client->vol = NULL;
-	rc = reactor_adopt(client->reactor, &adopt);
+	client->reactor = NULL;
+	rc = reactor_adopt(reactor, &adopt);
 	if (rc) {
 		tell(server, true, "client %llu: %s: out of memory", (unsigned long long)client->id,
 		     client->peer);

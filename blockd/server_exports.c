@@ -126,35 +126,168 @@ static int ops_find(void *user, const struct export_name *name, struct handshake
 	return 0;
 }
 
-static int ops_open(void *user, const struct export_name *name, struct handshake_export *ret_export,
-		    struct err *err)
+/* "SNAP" of `volume` (which may be a snapshot itself), or "VOL@SNAP", as the engine calls it. */
+static int base_path(const char *volume, const char *name, char to[THIN_PATH_MAX + 1])
+{
+	size_t len = strcspn(volume, "@");
+	int n;
+
+	if (strchr(name, '@'))
+		n = snprintf(to, THIN_PATH_MAX + 1, "%s", name);
+	else
+		n = snprintf(to, THIN_PATH_MAX + 1, "%.*s@%s", (int)len, volume, name);
+	return n <= (int)THIN_PATH_MAX ? 0 : -ENOENT;
+}
+
+/* Open the volume and what it is compared with. */
+static int open_all(struct client *client, struct reactor *r, const char *volume,
+		    const struct handshake_base *bases, size_t base_count,
+		    struct reactor_opened *ret_opened, struct err *err)
+{
+	char paths[CONTEXTS_BITMAP_MAX][THIN_PATH_MAX + 1];
+	const char *names[CONTEXTS_BITMAP_MAX];
+	uint64_t ids[CONTEXTS_BITMAP_MAX];
+	struct reactor_open_params params = { volume, names, ids, base_count };
+	int rc = 0;
+
+	for (size_t i = 0; i < base_count && !rc; i++) {
+		rc = base_path(volume, bases[i].name, paths[i]);
+		names[i] = paths[i];
+		ids[i] = bases[i].id;
+	}
+	if (!rc)
+		rc = reactor_open(r, &params, ret_opened);
+	if (!rc)
+		return 0;
+	client->server->stat.refusals++;
+	if (rc == -ESTALE)
+		return err_set(err, -ENOENT,
+			       "a snapshot whose dirty bitmap was selected has just been deleted");
+	return err_set(err, rc,
+		       rc == -ENOENT ? "no such export: just deleted"
+				     : "the volume can not be opened");
+}
+
+static int ops_open(void *user, const struct export_name *name, const struct handshake_base *bases,
+		    size_t base_count, struct handshake_export *ret_export, struct err *err)
 {
 	struct client *client = user;
 	struct server *server = client->server;
+	struct reactor_opened opened;
 	struct lookup lookup;
-	struct thin_vol_stat stat;
 	struct reactor *r;
-	bool read_only;
 	int rc;
 
 	rc = find_pool(server, name, &r, &lookup, err);
 	if (!rc)
 		rc = refuse_barred(server, r, lookup.stat.path, err);
-	if (!rc) {
-		rc = reactor_open_vol(r, lookup.stat.path, &client->vol, &stat, &read_only);
-		if (rc)
-			err_set(err, rc,
-				rc == -ENOENT ? "no such export: just deleted"
-					      : "the volume can not be opened");
-	}
-	if (rc) {
+	if (rc)
 		server->stat.refusals++;
+	else
+		rc = open_all(client, r, lookup.stat.path, bases, base_count, &opened, err);
+	if (rc)
 		return rc;
-	}
 	client->reactor = r;
-	snprintf(client->export, sizeof(client->export), "%s/%s", reactor_name(r), stat.path);
-	fill(server, r, &stat, read_only, ret_export);
+	client->handles = opened.handles;
+	snprintf(client->export, sizeof(client->export), "%s/%s", reactor_name(r),
+		 opened.stat.path);
+	fill(server, r, &opened.stat, opened.read_only, ret_export);
 	return 0;
+}
+
+/* ---- what an export can be compared with ---- */
+
+struct bases_call {
+	const char *volume;
+	struct handshake_list *list; /* NULL: find those that are there */
+	struct handshake_base *bases;
+	size_t count;
+};
+
+/* The volume that the export is, or is a snapshot of. */
+static uint64_t volume_of(const struct thin_vol_stat *export)
+{
+	return export->of ? export->of : export->id;
+}
+
+static int run_find_bases(struct reactor *r, void *arg)
+{
+	struct bases_call *call = arg;
+	struct thin_pool *pool = reactor_pool(r);
+	struct thin_vol_stat export, base;
+	char path[THIN_PATH_MAX + 1];
+
+	if (thin_vol_find(pool, call->volume, &export))
+		return 0;
+	for (size_t i = 0; i < call->count; i++)
+		if (!base_path(call->volume, call->bases[i].name, path) &&
+		    !thin_vol_find(pool, path, &base) && base.state == THIN_VOL_SNAPSHOT &&
+		    (base.of == volume_of(&export) ||
+		     thin_lineage_related(pool, base.id, export.id)))
+			call->bases[i].id = base.id;
+	return 0;
+}
+
+static void take_base(struct bases_call *call, const struct thin_vol_stat *base, const char *name)
+{
+	struct handshake_base *to = &call->bases[call->count++];
+
+	to->id = base->id;
+	snprintf(to->name, sizeof(to->name), "%s", name);
+}
+
+/* Its volume's snapshots, then those it was cloned from. */
+static int run_list_bases(struct reactor *r, void *arg)
+{
+	struct bases_call *call = arg;
+	struct handshake_list *list = call->list;
+	struct thin_pool *pool = reactor_pool(r);
+	struct thin_vol_stat export, base;
+
+	if (thin_vol_find(pool, call->volume, &export))
+		return 0;
+	while (call->count < HANDSHAKE_LIST_BATCH && !list->after_id &&
+	       !thin_snapshot_next(pool, volume_of(&export), list->after, &base)) {
+		memcpy(list->after, base.name, sizeof(list->after));
+		if (base.id != export.id)
+			take_base(call, &base, base.name);
+	}
+	while (call->count < HANDSHAKE_LIST_BATCH &&
+	       !thin_ancestor_next(pool, list->after_id ? list->after_id : export.id,
+				   volume_of(&export), &base)) {
+		list->after_id = base.id;
+		take_base(call, &base, base.path);
+	}
+	return 0;
+}
+
+static size_t call_bases(struct client *client, const struct export_name *name,
+			 int (*run)(struct reactor *r, void *arg), struct bases_call *call)
+{
+	struct lookup lookup;
+	struct reactor *r;
+	struct err err = { 0 };
+
+	if (find_pool(client->server, name, &r, &lookup, &err))
+		return 0;
+	call->volume = lookup.stat.path;
+	reactor_call(r, run, call);
+	return call->count;
+}
+
+static void ops_find_bases(void *user, const struct export_name *name, struct handshake_base *bases,
+			   size_t count)
+{
+	call_bases(user, name, run_find_bases,
+		   &(struct bases_call){ .bases = bases, .count = count });
+}
+
+static size_t ops_list_bases(void *user, const struct export_name *name,
+			     struct handshake_list *list,
+			     struct handshake_base bases[HANDSHAKE_LIST_BATCH])
+{
+	return call_bases(user, name, run_list_bases,
+			  &(struct bases_call){ .list = list, .bases = bases });
 }
 
 static const char *ops_preset(void *user)
@@ -215,6 +348,8 @@ static size_t ops_list(void *user, struct handshake_list *list,
 const struct handshake_ops server_handshake_ops = {
 	.find = ops_find,
 	.open = ops_open,
+	.find_bases = ops_find_bases,
+	.list_bases = ops_list_bases,
 	.preset = ops_preset,
 	.list = ops_list,
 };

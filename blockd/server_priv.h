@@ -41,8 +41,8 @@ struct client {
 	struct handshake *handshake;	  /* NULL: it is over */
 	/* GO has been granted */
 	char export[EXPORT_NAME_MAX + 1];
-	struct reactor *reactor;
-	struct thin_vol *vol;
+	struct reactor *reactor; /* NULL: none, or it has been handed over */
+	struct reactor_handles handles;
 };
 
 struct server {

@@ -65,7 +65,7 @@ static struct transmit *new_transmit(struct session *s)
 {
 	struct transmit_params params = {
 		.pool = s->reactor->pool,
-		.vol = s->adopt.vol,
+		.vol = s->adopt.handles.vol,
 		.bufs = s->reactor->bufs,
 		.read_only = s->adopt.read_only,
 		.structured = s->adopt.structured,
@@ -74,6 +74,7 @@ static struct transmit *new_transmit(struct session *s)
 		.user = s,
 	};
 
+	memcpy(params.bases, s->adopt.handles.bases, sizeof(params.bases));
 	return transmit_new(&params);
 }
 

@@ -188,6 +188,12 @@ int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vo
 int thin_snapshot_next(const struct thin_pool *pool, uint64_t of, const char *after,
 		       struct thin_vol_stat *ret_stat);
 int thin_lineage_next(const struct thin_pool *pool, uint64_t after, struct thin_vol_stat *ret_stat);
+/* The nearest ancestor of `id` that is a snapshot, but none of volume `of`; -ENOENT. */
+int thin_ancestor_next(const struct thin_pool *pool, uint64_t id, uint64_t of,
+		       struct thin_vol_stat *ret_stat);
+/* Both have come from the same volume, by snapshots, clones and rollbacks: they may share blocks,
+ * and what differs between them says something. */
+bool thin_lineage_related(const struct thin_pool *pool, uint64_t a, uint64_t b);
 
 /* A handle for I/O; several may be open for one volume.  A snapshot's can only be read, and keeps
  * it from being deleted.  -ENOENT. */

@@ -124,6 +124,33 @@ int thin_lineage_next(const struct thin_pool *pool, uint64_t after, struct thin_
 	return stat_of(pool, volume_after_id(&pool->catalog, after), ret_stat);
 }
 
+int thin_ancestor_next(const struct thin_pool *pool, uint64_t id, uint64_t of,
+		       struct thin_vol_stat *ret_stat)
+{
+	const struct volume *v = volume_by_id((struct catalog *)&pool->catalog, id);
+
+	do
+		v = v ? v->parent : NULL;
+	while (v && (v->state != VOLUME_SNAPSHOT || v->of == of));
+	return stat_of(pool, v, ret_stat);
+}
+
+static const struct volume *root_of(const struct thin_pool *pool, uint64_t id)
+{
+	const struct volume *v = volume_by_id((struct catalog *)&pool->catalog, id);
+
+	while (v && v->parent)
+		v = v->parent;
+	return v;
+}
+
+bool thin_lineage_related(const struct thin_pool *pool, uint64_t a, uint64_t b)
+{
+	const struct volume *root = root_of(pool, a);
+
+	return root && root == root_of(pool, b);
+}
+
 int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vol_stat *ret_stat)
 {
 	return stat_of(pool, volume_by_path((struct catalog *)&pool->catalog, name), ret_stat);

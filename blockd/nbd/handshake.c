@@ -10,13 +10,14 @@
  *	  |               |                                                |
  *	  |          OPTION_PAYLOAD                                  error reply
  *	  |               |                                                |
- *	  +-- reply <- handle -- LIST --> LISTING (as room permits) --+    |
+ *	  +-- reply <- handle -- LIST, LIST_META_CONTEXT of bitmaps        |
+ *	  |                        --> LISTING... (as room permits) --+    |
  *	  +-----------------------------------------------------------+----+
  *
  * Memory is two fixed buffers: an option is handled when it is whole, so only options that fit
  * `in` are ever kept; the payload of others is counted off and dropped.  An option is begun only
- * while `out` has room for the largest single answer; LIST, the one answer without a bound, is
- * produced in batches as `out` drains.  A client is limited in options, in bytes and in time.
+ * while `out` has room for the largest single answer; the lists, which have no bound, are produced
+ * in batches as `out` drains.  A client is limited in options, in bytes and in time.
  *
  * Negotiated state is three things: structured replies, the contexts with the name they were
  * selected for, and the opened export.  INFO calls only `find` and so predicts GO without
@@ -161,7 +162,7 @@ static void begin_option(struct handshake *h)
 	case NBD_OPT_SET_META_CONTEXT:
 		if (h->len > PAYLOAD_KEPT_MAX) {
 			if (h->option == NBD_OPT_SET_META_CONTEXT)
-				h->contexts = 0;
+				handshake_drop_contexts(h);
 			skip_then(h, NBD_REP_ERR_TOO_BIG, "too much data for this option");
 		}
 		break;
@@ -260,6 +261,8 @@ static bool step(struct handshake *h)
 		return step_skip(h);
 	case PHASE_LISTING:
 		return option_list_more(h);
+	case PHASE_LISTING_BITMAPS:
+		return option_bitmaps_more(h);
 	case PHASE_OVER:
 		return false;
 	}
@@ -333,7 +336,8 @@ void handshake_closed(struct handshake *h)
 {
 	if (h->state != HANDSHAKE_TALKING)
 		return;
-	if ((h->phase == PHASE_OPTION_HEADER || h->phase == PHASE_LISTING) &&
+	if ((h->phase == PHASE_OPTION_HEADER || h->phase == PHASE_LISTING ||
+	     h->phase == PHASE_LISTING_BITMAPS) &&
 	    h->in_used == h->in_done)
 		handshake_finish(h, HANDSHAKE_CLOSING);
 	else

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "blockd/nbd/contexts.h"
 #include "blockd/nbd/export_name.h"
 #include "common/base/err.h"
 #include "thin/thin.h"
@@ -39,7 +40,14 @@ struct handshake_listed {
 /* Where a LIST stands; zeroed at its begin, otherwise the callback's. */
 struct handshake_list {
 	uint32_t pool_index;
+	uint64_t after_id;
 	char after[THIN_NAME_MAX + 1];
+};
+
+/* A snapshot that an export is compared with: "qemu:dirty-bitmap:NAME". */
+struct handshake_base {
+	uint64_t id;
+	char name[THIN_PATH_MAX + 1]; /* as the client calls it: SNAP, or VOL@SNAP */
 };
 
 /*
@@ -50,13 +58,21 @@ struct handshake_ops {
 	/* For INFO and the meta contexts: what `open` would answer now; changes nothing. */
 	int (*find)(void *user, const struct export_name *name, struct handshake_export *ret_export,
 		    struct err *err);
-	/* For GO and EXPORT_NAME: the connection's export from now on.  Called successfully at
-	 * most once. */
-	int (*open)(void *user, const struct export_name *name, struct handshake_export *ret_export,
-		    struct err *err);
+	/* For GO and EXPORT_NAME: the connection's export from now on, and the snapshots that it is
+	 * compared with, as `find_bases` had them.  Called successfully at most once. */
+	int (*open)(void *user, const struct export_name *name, const struct handshake_base *bases,
+		    size_t base_count, struct handshake_export *ret_export, struct err *err);
 	/* The next up to HANDSHAKE_LIST_BATCH exports; 0 at the end. */
 	size_t (*list)(void *user, struct handshake_list *list,
 		       struct handshake_listed exports[HANDSHAKE_LIST_BATCH]);
+	/* For the meta contexts, behind a `find` that had no error: the ids of those of `bases`
+	 * that this export can be compared with; 0 for all others. */
+	void (*find_bases)(void *user, const struct export_name *name, struct handshake_base *bases,
+			   size_t count);
+	/* The next up to HANDSHAKE_LIST_BATCH of all there are; 0 at the end. */
+	size_t (*list_bases)(void *user, const struct export_name *name,
+			     struct handshake_list *list,
+			     struct handshake_base bases[HANDSHAKE_LIST_BATCH]);
 	/* What the empty name means here, as a client would write it; NULL: nothing.  May be NULL
 	 * itself. */
 	const char *(*preset)(void *user);
@@ -97,7 +113,7 @@ uint64_t handshake_deadline_ms(const struct handshake *h);
 struct handshake_result {
 	struct export_name name;
 	bool read_only, structured;
-	unsigned contexts; /* mask of enum context */
+	unsigned contexts; /* mask of enum context; a bit behind them for each base, in order */
 	const void *in;	   /* bytes of the transmission phase already received */
 	size_t in_len;
 };

@@ -13,9 +13,16 @@
 #define OUT_RESERVE	 (4u << 10) /* the largest answer to one option but LIST, with room */
 #define LIST_ENTRY_MAX                                                                             \
 	(sizeof(struct nbd_option_reply) + sizeof(be32_t) + sizeof(struct handshake_listed))
+#define CONTEXT_ENTRY_MAX                                                                          \
+	(sizeof(struct nbd_option_reply) + sizeof(be32_t) + sizeof(CONTEXTS_BITMAP_PREFIX) +       \
+	 THIN_PATH_MAX)
+#define BITMAPS_UNASKED 64u /* so many are listed to who has asked for all contexts there are */
 
 static_assert(HANDSHAKE_LIST_BATCH * LIST_ENTRY_MAX + sizeof(struct nbd_option_reply) < OUT_SIZE,
 	      "a batch of LIST fits an empty buffer");
+static_assert(CONTEXT_ENTRY_MAX <= LIST_ENTRY_MAX, "... and one of LIST_META_CONTEXT");
+static_assert((CONTEXT_COUNT + CONTEXTS_BITMAP_MAX + 1) * CONTEXT_ENTRY_MAX < OUT_RESERVE,
+	      "a selection fits the room that is kept");
 
 enum phase {
 	PHASE_CLIENT_FLAGS,
@@ -23,6 +30,7 @@ enum phase {
 	PHASE_OPTION_PAYLOAD,
 	PHASE_SKIP,
 	PHASE_LISTING,
+	PHASE_LISTING_BITMAPS,
 	PHASE_OVER,
 };
 
@@ -41,12 +49,16 @@ struct handshake {
 	uint32_t skip_left, skip_error; /* PHASE_SKIP: then answer this */
 	const char *skip_text;
 	struct handshake_list list;
+	struct export_name list_name; /* PHASE_LISTING_BITMAPS: of this export; ... */
+	uint32_t list_left;	      /* ... so many more */
 	uint32_t option_count;
 	uint64_t byte_count;
 
 	/* negotiated */
 	bool structured;
 	unsigned contexts;
+	struct handshake_base bases[CONTEXTS_BITMAP_MAX];
+	size_t base_count;
 	char context_export[NBD_STRING_MAX]; /* raw name the contexts were selected for */
 	size_t context_export_len;
 	struct export_name name;
@@ -57,6 +69,12 @@ struct handshake {
 	uint8_t in[sizeof(struct nbd_option_header) + PAYLOAD_KEPT_MAX];
 	uint8_t out[OUT_SIZE];
 };
+
+static inline void handshake_drop_contexts(struct handshake *h)
+{
+	h->contexts = 0;
+	h->base_count = 0;
+}
 
 /* ---- handshake.c ---- */
 
@@ -79,5 +97,7 @@ void option_structured(struct handshake *h);
 void option_list(struct handshake *h);
 /* One batch of LIST's answer; true when it can go on at once. */
 bool option_list_more(struct handshake *h);
+/* The same for LIST_META_CONTEXT. */
+bool option_bitmaps_more(struct handshake *h);
 
 #endif

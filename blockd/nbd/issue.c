@@ -55,8 +55,8 @@ void issue_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint
 		}
 	} else if (op == THIN_WRITE) {
 		piece->req.buf = piece->buf + skew;
-	} else if (op == THIN_STATUS) {
-		status_extents(t, piece);
+	} else if (op == THIN_STATUS || op == THIN_DIFF) {
+		status_request(t, piece);
 	} else if (op == THIN_FLUSH) {
 		piece->req.offset = piece->req.len = 0;
 	}

@@ -4,6 +4,10 @@
  *
  * INFO and GO share all but `find` and `open`: that is how INFO predicts the GO that follows and
  * changes nothing.  A meta context selection belongs to the raw export name it was made for.
+ *
+ * A selected bitmap is a snapshot's id until GO opens the snapshot with the export, which keeps it
+ * from being deleted.  One that has gone in between refuses GO: the client has been told that it
+ * has the context.
  */
 #include "blockd/nbd/handshake_priv.h"
 
@@ -47,14 +51,27 @@ static uint16_t export_flags(const struct handshake *h, bool read_only)
 	return (uint16_t)flags;
 }
 
+/* "bound to the name later used": another name means no contexts. */
+static bool has_contexts(const struct handshake *h, const char *raw, size_t raw_len)
+{
+	return raw_len == h->context_export_len && !memcmp(raw, h->context_export, raw_len);
+}
+
+static int open_export(struct handshake *h, const struct export_name *name, const char *raw,
+		       size_t raw_len, struct handshake_export *ret_export, struct err *err)
+{
+	size_t base_count = has_contexts(h, raw, raw_len) ? h->base_count : 0;
+
+	return h->ops->open(h->user, name, h->bases, base_count, ret_export, err);
+}
+
 static void enter_transmission(struct handshake *h, const struct export_name *name, bool read_only,
 			       const char *raw, size_t raw_len)
 {
 	h->name = *name;
 	h->read_only = read_only;
-	/* "bound to the name later used": another name means no contexts. */
-	if (raw_len != h->context_export_len || memcmp(raw, h->context_export, raw_len))
-		h->contexts = 0;
+	if (!has_contexts(h, raw, raw_len))
+		handshake_drop_contexts(h);
 	handshake_finish(h, HANDSHAKE_READY);
 }
 
@@ -69,7 +86,7 @@ void option_export_name(struct handshake *h, const uint8_t *data)
 
 	/* There is no way to answer an error. */
 	if (take_name(h, (const char *)data, h->len, &name, &err) ||
-	    h->ops->open(h->user, &name, &export, &err)) {
+	    open_export(h, &name, (const char *)data, h->len, &export, &err)) {
 		handshake_fail(h, err.text);
 		return;
 	}
@@ -140,7 +157,8 @@ void option_info(struct handshake *h, const uint8_t *data)
 	}
 	rc = take_name(h, raw, raw_len, &name, &err);
 	if (!rc)
-		rc = (go ? h->ops->open : h->ops->find)(h->user, &name, &export, &err);
+		rc = go ? open_export(h, &name, raw, raw_len, &export, &err)
+			: h->ops->find(h->user, &name, &export, &err);
 	if (rc) {
 		reply_errno(h, rc, &err);
 		return;
@@ -151,39 +169,116 @@ void option_info(struct handshake *h, const uint8_t *data)
 		enter_transmission(h, &name, export.read_only || name.read_only, raw, raw_len);
 }
 
-/* All queries into a set; false if they are malformed. */
-static bool read_queries(struct cursor *c, uint32_t count, bool list, unsigned *ret_set)
+/* False if the queries are malformed. */
+static bool read_queries(struct cursor *c, uint32_t count, bool list, struct contexts_query *ret)
 {
-	unsigned set = 0;
 	uint32_t i;
 
-	if (!count && list)
-		set = CONTEXTS_ALL;
+	*ret = (struct contexts_query){ 0 };
+	if (!count && list) {
+		ret->set = CONTEXTS_ALL;
+		ret->some = true;
+	}
 	for (i = 0; i < count; i++) {
 		uint32_t len = cursor_be32(c);
 		const char *query = cursor_bytes(c, len);
 
 		if (!cursor_ok(c) || len > NBD_STRING_MAX)
 			return false;
-		set |= contexts_match(query, len, list);
+		contexts_match(query, len, list, ret);
 	}
-	*ret_set = set;
 	return cursor_done(c);
 }
 
-static void reply_contexts(struct handshake *h, unsigned set, bool list)
+static void reply_context(struct handshake *h, uint32_t id, const char *prefix, const char *name)
 {
-	int i;
+	be32_t raw = be32_put(id);
 
-	for (i = 0; i < CONTEXT_COUNT; i++) {
-		be32_t id = be32_put(list ? 0 : context_id((enum context)i));
-		const char *text = context_name((enum context)i);
+	handshake_reply_begin(h, NBD_REP_META_CONTEXT, &raw, sizeof(raw),
+			      strlen(prefix) + strlen(name));
+	handshake_out(h, prefix, strlen(prefix));
+	handshake_out(h, name, strlen(name));
+}
 
-		if (!(set & (1u << i)))
-			continue;
-		handshake_reply_begin(h, NBD_REP_META_CONTEXT, &id, sizeof(id), strlen(text));
-		handshake_out(h, text, strlen(text));
+/* Those of the query's bases that there are; returns how many. */
+static size_t find_bases(struct handshake *h, const struct export_name *name,
+			 const struct contexts_query *query,
+			 struct handshake_base to[CONTEXTS_BITMAP_MAX])
+{
+	size_t count = 0, found = 0, i;
+
+	for (i = 0; i < query->base_count; i++) {
+		size_t len = query->base[i].len;
+
+		if (len > THIN_PATH_MAX || memchr(query->base[i].name, '\0', len))
+			continue; /* there is none of that name */
+		memset(&to[count], 0, sizeof(to[count]));
+		memcpy(to[count++].name, query->base[i].name, len);
 	}
+	if (count)
+		h->ops->find_bases(h->user, name, to, count);
+	for (i = 0; i < count; i++)
+		if (to[i].id)
+			to[found++] = to[i];
+	return found;
+}
+
+/* The end of the answer, or with wildcards its beginning. */
+static void list_contexts(struct handshake *h, const struct export_name *name,
+			  const struct contexts_query *query)
+{
+	struct handshake_base bases[CONTEXTS_BITMAP_MAX];
+	size_t count = 0, i;
+
+	if (!query->bitmaps && !query->some)
+		count = find_bases(h, name, query, bases);
+	for (i = 0; i < CONTEXT_COUNT; i++)
+		if (query->set & (1u << i))
+			reply_context(h, 0, context_name((enum context)i), "");
+	for (i = 0; i < count; i++)
+		reply_context(h, 0, CONTEXTS_BITMAP_PREFIX, bases[i].name);
+	if (!query->bitmaps && !query->some) {
+		handshake_reply(h, NBD_REP_ACK, NULL, 0);
+		return;
+	}
+	h->list = (struct handshake_list){ 0 };
+	h->list_name = *name;
+	h->list_left = query->bitmaps ? UINT32_MAX : BITMAPS_UNASKED;
+	h->phase = PHASE_LISTING_BITMAPS;
+}
+
+bool option_bitmaps_more(struct handshake *h)
+{
+	struct handshake_base bases[HANDSHAKE_LIST_BATCH];
+	size_t count, i;
+
+	if (handshake_out_room(h) < (HANDSHAKE_LIST_BATCH + 1) * CONTEXT_ENTRY_MAX)
+		return false;
+	count = h->ops->list_bases(h->user, &h->list_name, &h->list, bases);
+	for (i = 0; i < count && h->list_left; i++, h->list_left--)
+		reply_context(h, 0, CONTEXTS_BITMAP_PREFIX, bases[i].name);
+	if (i < count) /* "rather than an actual context": the wildcard tells how to get all */
+		reply_context(h, 0, CONTEXTS_BITMAP_PREFIX, "");
+	if (i < count || !count) {
+		handshake_reply(h, NBD_REP_ACK, NULL, 0);
+		h->phase = PHASE_OPTION_HEADER;
+	}
+	return true;
+}
+
+static void select_contexts(struct handshake *h, const struct export_name *name,
+			    const struct contexts_query *query)
+{
+	unsigned i;
+
+	h->base_count = find_bases(h, name, query, h->bases);
+	h->contexts = query->set | CONTEXTS_BITMAPS(h->base_count);
+	for (i = 0; i < CONTEXT_COUNT; i++)
+		if (h->contexts & (1u << i))
+			reply_context(h, context_id(i), context_name((enum context)i), "");
+	for (i = 0; i < h->base_count; i++)
+		reply_context(h, context_id(CONTEXT_COUNT + i), CONTEXTS_BITMAP_PREFIX,
+			      h->bases[i].name);
 	handshake_reply(h, NBD_REP_ACK, NULL, 0);
 }
 
@@ -196,19 +291,19 @@ void option_meta(struct handshake *h, const uint8_t *data)
 	const char *raw = cursor_bytes(&c, raw_len);
 	uint32_t query_count = cursor_be32(&c);
 	struct handshake_export export;
+	struct contexts_query query;
 	struct export_name name;
 	struct err err = { 0 };
-	unsigned set = 0;
 	int rc;
 
 	if (!list)
-		h->contexts = 0; /* the old selection goes, also when this fails */
+		handshake_drop_contexts(h); /* the old selection goes, also when this fails */
 	if (!h->structured) {
 		handshake_reply_error(h, NBD_REP_ERR_INVALID, "structured replies come first");
 		return;
 	}
 	if (!cursor_ok(&c) || raw_len > NBD_STRING_MAX ||
-	    !read_queries(&c, query_count, list, &set)) {
+	    !read_queries(&c, query_count, list, &query)) {
 		handshake_reply_error(h, NBD_REP_ERR_INVALID, "lengths do not add up");
 		return;
 	}
@@ -217,14 +312,15 @@ void option_meta(struct handshake *h, const uint8_t *data)
 		rc = h->ops->find(h->user, &name, &export, &err);
 	if (rc) {
 		reply_errno(h, rc, &err);
-		return;
-	}
-	if (!list) {
-		h->contexts = set;
+	} else if (query.too_many) {
+		handshake_reply_error(h, NBD_REP_ERR_TOO_BIG, "too many dirty bitmaps at once");
+	} else if (list) {
+		list_contexts(h, &name, &query);
+	} else {
 		memcpy(h->context_export, raw, raw_len);
 		h->context_export_len = raw_len;
+		select_contexts(h, &name, &query);
 	}
-	reply_contexts(h, set, list);
 }
 
 void option_structured(struct handshake *h)

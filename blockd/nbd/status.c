@@ -2,8 +2,10 @@
 /*
  * The transmission phase: BLOCK_STATUS, from the request to its answer.
  *
- * One engine request describes the range for all contexts; the answer has one chunk for each that
- * was selected, in one message, built in the buffer behind the engine's extents:
+ * One engine request describes the range for all contexts that every export has, then one more for
+ * each bitmap, one after the other: what differs from its snapshot.  The answer has a chunk for
+ *each context, in one message, built in the buffer behind the engine's extents, which each request
+ * writes anew:
  *
  *	| thin_extent x max | header descriptors | header descriptors | ...
  *	                      first context        second context
@@ -48,6 +50,17 @@ static uint32_t buffer_bytes(const struct transmit *t, const struct request *q)
 	return (uint32_t)(bytes < limit ? bytes : limit);
 }
 
+/* Those of `left` that the next engine request describes: all of STATUS, or one bitmap. */
+static unsigned described_by(unsigned left)
+{
+	return left & CONTEXTS_ALL ? left & CONTEXTS_ALL : left & -left;
+}
+
+static void submit(struct transmit *t, struct piece *piece)
+{
+	issue_submit(t, piece, piece->contexts_left & CONTEXTS_ALL ? THIN_STATUS : THIN_DIFF, 0);
+}
+
 bool status_issue(struct transmit *t)
 {
 	struct request *q = t->current;
@@ -68,19 +81,28 @@ bool status_issue(struct transmit *t)
 	piece = transmit_piece_take(t);
 	piece->buf = buf;
 	piece->buf_len = len;
+	piece->contexts_left = t->contexts;
 	q->issued = q->len;
-	issue_submit(t, piece, THIN_STATUS, 0);
+	submit(t, piece);
 	return true;
 }
 
-void status_extents(const struct transmit *t, struct piece *piece)
+static uint32_t extent_max(const struct transmit *t, const struct piece *piece)
+{
+	return (piece->buf_len - headers_cost(t)) / extent_cost(t);
+}
+
+void status_request(const struct transmit *t, struct piece *piece)
 {
 	piece->req.extents = (struct thin_extent *)piece->buf;
-	piece->req.extent_max = (piece->buf_len - headers_cost(t)) / extent_cost(t);
+	piece->req.extent_max = extent_max(t, piece);
+	if (piece->req.op == THIN_DIFF)
+		piece->req.base =
+			t->bases[(unsigned)__builtin_ctz(piece->contexts_left) - CONTEXT_COUNT];
 }
 
 /* One context's chunk at `to`; its length, 0 if there is nothing to say. */
-static size_t put_chunk(const struct piece *piece, enum context context, bool last, uint8_t *to)
+static size_t put_chunk(const struct piece *piece, unsigned context, bool last, uint8_t *to)
 {
 	const struct request *q = piece->request;
 	struct nbd_chunk_status head;
@@ -99,22 +121,24 @@ static size_t put_chunk(const struct piece *piece, enum context context, bool la
 
 bool status_answer(struct transmit *t, struct piece *piece)
 {
-	uint8_t *to = piece->buf + piece->req.extent_max * sizeof(struct thin_extent);
-	unsigned left = t->contexts;
+	unsigned now = described_by(piece->contexts_left);
+	uint8_t *begin = piece->buf + extent_max(t, piece) * sizeof(struct thin_extent);
 
-	piece->data = to;
-	while (left) {
-		enum context context = (enum context)__builtin_ctz(left);
-		size_t len;
+	piece->data = begin;
+	piece->contexts_left &= ~now;
+	for (; now; now &= now - 1) {
+		bool last = !piece->contexts_left && !(now & (now - 1));
+		uint8_t *to = begin + piece->data_len;
+		size_t len = put_chunk(piece, (unsigned)__builtin_ctz(now), last, to);
 
-		left &= left - 1;
-		len = put_chunk(piece, context, !left, to);
 		if (!len)
 			return false;
-		to += len;
+		piece->data_len += (uint32_t)len;
 	}
-	assert(to <= piece->buf + piece->buf_len);
-	piece->data_len = (uint32_t)(to - piece->data);
-	reply_queue(t, piece, 0);
+	assert(begin + piece->data_len <= piece->buf + piece->buf_len);
+	if (piece->contexts_left)
+		submit(t, piece);
+	else
+		reply_queue(t, piece, 0);
 	return true;
 }

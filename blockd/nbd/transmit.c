@@ -510,6 +510,7 @@ struct transmit *transmit_new(const struct transmit_params *params)
 	t->read_only = params->read_only;
 	t->structured = params->structured;
 	t->contexts = params->structured ? params->contexts : 0;
+	memcpy(t->bases, params->bases, sizeof(t->bases));
 	t->volume_counters = params->volume_counters;
 	t->volume_latency = params->volume_latency;
 	t->wake = params->wake;

@@ -26,6 +26,7 @@
 #include <sys/uio.h>
 
 #include "blockd/bufpool.h"
+#include "blockd/nbd/contexts.h"
 #include "blockd/nbd/counters.h"
 #include "thin/thin.h"
 
@@ -39,9 +40,10 @@ struct transmit_params {
 	struct thin_vol *vol; /* stays open as long as this lives */
 	struct bufpool *bufs;
 	bool read_only, structured;
-	unsigned contexts;		     /* mask of enum context */
-	struct io_counters *volume_counters; /* added to besides the connection's own */
-	struct io_latency *volume_latency;   /* NULL: not counted */
+	unsigned contexts; /* mask of enum context and of bitmaps behind them */
+	struct thin_vol *bases[CONTEXTS_BITMAP_MAX]; /* of the bitmaps; stay open likewise */
+	struct io_counters *volume_counters;	     /* added to besides the connection's own */
+	struct io_latency *volume_latency;	     /* NULL: not counted */
 	/* There is something to send or the state has changed.  Called from engine callbacks;
 	 * only makes a note. */
 	void (*wake)(void *user);

@@ -56,6 +56,7 @@ struct piece {
 	uint32_t len;
 	uint64_t holes[BUFPOOL_BUF_MAX / THIN_BLOCK_SIZE / 64]; /* structured READ, see thin_req */
 	uint32_t filled;					/* WRITE: bytes received */
+	unsigned contexts_left; /* BLOCK_STATUS: not yet described */
 
 	/* while queued for sending */
 	uint8_t header[HEADER_MAX];
@@ -84,6 +85,7 @@ struct transmit {
 	struct bufpool_account account;
 	bool read_only, structured;
 	unsigned contexts;
+	struct thin_vol *bases[CONTEXTS_BITMAP_MAX];
 	struct io_counters counters, *volume_counters;
 	void (*wake)(void *user);
 	void *user;
@@ -174,11 +176,11 @@ void reply_queue(struct transmit *t, struct piece *piece, size_t header_len);
 struct nbd_chunk reply_chunk(const struct request *q, bool done, enum nbd_reply_type type,
 			     size_t len);
 
-/* ---- status.c: as in issue.c, and the extents of the engine request ---- */
+/* ---- status.c: as in issue.c, and what is special about the engine request ---- */
 
 bool status_issue(struct transmit *t);
-void status_extents(const struct transmit *t, struct piece *piece);
-/* Send what the engine has described; false if that is nothing. */
+void status_request(const struct transmit *t, struct piece *piece);
+/* Go on with what the engine has described, or send all; false if that is nothing. */
 bool status_answer(struct transmit *t, struct piece *piece);
 
 #endif

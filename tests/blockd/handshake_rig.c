@@ -25,13 +25,50 @@ static int rig_find(void *user, const struct export_name *name, struct handshake
 	return answer(rig, name, export, err);
 }
 
-static int rig_open(void *user, const struct export_name *name, struct handshake_export *export,
-		    struct err *err)
+static int rig_open(void *user, const struct export_name *name, const struct handshake_base *bases,
+		    size_t base_count, struct handshake_export *export, struct err *err)
 {
 	struct rig *rig = user;
 
 	rig->opens++;
+	rig->opened_count = base_count;
+	for (size_t i = 0; i < base_count; i++)
+		rig->opened[i] = bases[i];
+	if (base_count && rig->bases_gone)
+		return err_set(err, -ENOENT, "has just been deleted");
 	return answer(rig, name, export, err);
+}
+
+/* "snap0" ... of "demo" */
+static void rig_find_bases(void *user, const struct export_name *name, struct handshake_base *bases,
+			   size_t count)
+{
+	struct rig *rig = user;
+
+	rig->base_finds++;
+	for (size_t i = 0; i < count; i++) {
+		unsigned n, end = 0;
+
+		assert_int_equal(bases[i].id, 0);
+		if (!strcmp(name->volume, "demo") &&
+		    sscanf(bases[i].name, "snap%u%n", &n, &end) == 1 && !bases[i].name[end] &&
+		    n < rig->base_total)
+			bases[i].id = 100 + n;
+	}
+}
+
+static size_t rig_list_bases(void *user, const struct export_name *name,
+			     struct handshake_list *list,
+			     struct handshake_base bases[HANDSHAKE_LIST_BATCH])
+{
+	struct rig *rig = user;
+	size_t count = 0;
+
+	assert_string_equal(name->volume, "demo");
+	for (; count < HANDSHAKE_LIST_BATCH && list->after_id < rig->base_total; count++)
+		snprintf(bases[count].name, sizeof(bases[count].name), "snap%u",
+			 (unsigned)list->after_id++);
+	return count;
 }
 
 static size_t rig_list(void *user, struct handshake_list *list,
@@ -49,7 +86,11 @@ static size_t rig_list(void *user, struct handshake_list *list,
 	return count;
 }
 
-static const struct handshake_ops ops = { rig_find, rig_open, rig_list };
+static const struct handshake_ops ops = { .find = rig_find,
+					  .open = rig_open,
+					  .list = rig_list,
+					  .find_bases = rig_find_bases,
+					  .list_bases = rig_list_bases };
 
 void pump(struct rig *rig)
 {

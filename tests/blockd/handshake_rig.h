@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A client of the handshake, bytes in and bytes out.  Two exports: "demo" (1 MiB) and "pool/other";
- * "locked" is refused by policy.
+ * "locked" is refused by policy.  "demo" has snapshots snap0, snap1 ... (base_total of them).
  */
 #ifndef TESTS_BLOCKD_HANDSHAKE_RIG_H
 #define TESTS_BLOCKD_HANDSHAKE_RIG_H
@@ -23,7 +23,11 @@
 
 struct rig {
 	struct handshake *h;
-	int finds, opens;
+	int finds, opens, base_finds;
+	unsigned base_total;
+	bool bases_gone; /* by the time of GO */
+	struct handshake_base opened[CONTEXTS_BITMAP_MAX];
+	size_t opened_count;
 	unsigned list_total;
 	uint8_t out[1 << 20];
 	size_t out_len, out_at;

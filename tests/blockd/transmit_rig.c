@@ -19,6 +19,22 @@ static void rig_wake(void *user)
 	((struct rig *)user)->wakes++;
 }
 
+/* The bits behind the contexts that every export has are bitmaps: each gets its snapshot. */
+static void open_bases(struct rig *rig, const char *name, struct transmit_params *params)
+{
+	char snap[16], path[64];
+
+	for (unsigned i = 0; i < CONTEXTS_BITMAP_MAX; i++) {
+		if (!(params->contexts >> CONTEXT_COUNT >> i & 1))
+			continue;
+		snprintf(snap, sizeof(snap), "snap%u", i);
+		snprintf(path, sizeof(path), "%s@%s", name, snap);
+		fake_thin_snapshot(rig->pool, name, snap);
+		assert_int_equal(thin_vol_open(rig->pool, path, &rig->bases[i]), 0);
+		params->bases[i] = rig->bases[i];
+	}
+}
+
 static struct rig *begin_on(const char *name, uint64_t size, struct transmit_params params)
 {
 	struct rig *rig = calloc(1, sizeof(*rig));
@@ -35,6 +51,7 @@ static struct rig *begin_on(const char *name, uint64_t size, struct transmit_par
 	assert_int_equal(thin_vol_open(rig->pool, name, &rig->vol), 0);
 	params.pool = rig->pool;
 	params.vol = rig->vol;
+	open_bases(rig, name, &params);
 	params.bufs = rig->bufs;
 	params.volume_counters = &rig->counters;
 	params.wake = rig_wake;
@@ -58,6 +75,11 @@ struct rig *begin_big(uint64_t size, unsigned contexts)
 			(struct transmit_params){ .structured = true, .contexts = contexts });
 }
 
+struct rig *begin_compared(unsigned contexts, unsigned count)
+{
+	return begin_with(true, false, contexts | CONTEXTS_BITMAPS(count));
+}
+
 struct rig *begin(bool structured)
 {
 	return begin_with(structured, false, CONTEXTS_ALL);
@@ -70,6 +92,8 @@ void end(struct rig *rig)
 	fake_thin_settle(rig->pool);
 	transmit_free(rig->t);
 	assert_int_equal(bufpool_used_bytes(rig->bufs), 0);
+	for (unsigned i = 0; i < CONTEXTS_BITMAP_MAX; i++)
+		thin_vol_close(rig->bases[i]);
 	thin_vol_close(rig->vol);
 	fake_thin_free(rig->pool);
 	free(rig);

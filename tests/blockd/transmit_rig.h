@@ -26,7 +26,7 @@
 
 struct rig {
 	struct thin_pool *pool;
-	struct thin_vol *vol;
+	struct thin_vol *vol, *bases[CONTEXTS_BITMAP_MAX];
 	struct bufpool *bufs;
 	struct io_counters counters;
 	struct transmit *t;
@@ -38,6 +38,9 @@ struct rig {
 
 struct rig *begin_with(bool structured, bool read_only, unsigned contexts);
 struct rig *begin(bool structured); /* read-write, all contexts */
+/* Structured replies; `count` bitmaps besides the contexts, of snapshots "snap0" ... that are as
+ * the volume is now: empty. */
+struct rig *begin_compared(unsigned contexts, unsigned count);
 /* A sparse volume `big`, structured replies. */
 struct rig *begin_big(uint64_t size, unsigned contexts);
 /* Checks that nothing is held any more. */

@@ -20,7 +20,7 @@ struct desc {
 };
 
 /* The next chunk must be this context's; returns the number of its descriptors. */
-static size_t status_chunk(struct rig *rig, enum context context, bool done, struct desc *to)
+static size_t status_chunk(struct rig *rig, unsigned context, bool done, struct desc *to)
 {
 	struct got_chunk got = next_chunk(rig);
 	size_t count = 0;
@@ -150,7 +150,7 @@ static void only_selected_contexts_are_answered(void **state)
 		request(rig, NBD_CMD_BLOCK_STATUS, 0, 77, 0, 4096);
 		for (i = 0; i < CONTEXT_COUNT; i++)
 			if (set >> i & 1)
-				status_chunk(rig, (enum context)i, !(set >> i >> 1), d);
+				status_chunk(rig, i, !(set >> i >> 1), d);
 		expect_nothing(rig);
 		end(rig);
 	}
@@ -206,6 +206,126 @@ static void status_of_4_gib(void **state)
 	end(rig);
 }
 
+/* ---- dirty bitmaps ---- */
+
+static void bitmaps_tell_what_has_changed(void **state)
+{
+	struct rig *rig = begin_compared(0, 1);
+	struct desc d[16];
+
+	write_pattern(rig, 0, 1, 8192, 4096);
+	expect_end(rig, 1, 0);
+	write_pattern(rig, 0, 2, 20000, 1);
+	expect_end(rig, 2, 0);
+	request(rig, NBD_CMD_BLOCK_STATUS, 0, 77, 0, VOL_SIZE);
+	assert_int_equal(status_chunk(rig, CONTEXT_COUNT, true, d), 5);
+	expect_nothing(rig);
+	assert_int_equal(d[0].len, 8192);
+	assert_int_equal(d[0].flags, 0);
+	assert_int_equal(d[1].len, 4096);
+	assert_int_equal(d[1].flags, CONTEXT_STATE_DIRTY);
+	assert_int_equal(d[2].len, 4096);
+	assert_int_equal(d[3].len, 4096);
+	assert_int_equal(d[3].flags, CONTEXT_STATE_DIRTY);
+	assert_int_equal(d[4].flags, 0);
+	request(rig, NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE, 77, 8193, 100000);
+	assert_int_equal(status_chunk(rig, CONTEXT_COUNT, true, d), 1);
+	assert_int_equal(d[0].len, 4095);
+	expect_nothing(rig);
+	end(rig);
+}
+
+/* Every selection in one reply, a chunk each, DONE on the last. */
+static void bitmaps_and_contexts_are_answered_together(void **state)
+{
+	unsigned set;
+
+	for (set = 0; set <= CONTEXTS_ALL; set++) {
+		struct rig *rig = begin_compared(set, CONTEXTS_BITMAP_MAX);
+		struct desc d[4];
+		unsigned i;
+
+		fake_thin_mark(rig->pool, "demo", 0, 4096, false);
+		fake_thin_bytes(rig->pool, "demo@snap2")[0] = 1;
+		fake_thin_mark(rig->pool, "demo@snap2", 0, 8192, false);
+		request(rig, NBD_CMD_BLOCK_STATUS, 0, 77, 0, 65536);
+		for (i = 0; i < CONTEXT_COUNT; i++)
+			if (set >> i & 1)
+				status_chunk(rig, i, false, d);
+		for (i = 0; i < CONTEXTS_BITMAP_MAX; i++) {
+			size_t n = status_chunk(rig, CONTEXT_COUNT + i,
+						i == CONTEXTS_BITMAP_MAX - 1, d);
+
+			assert_int_equal(n, 2);
+			assert_int_equal(d[0].flags, CONTEXT_STATE_DIRTY);
+			assert_int_equal(d[0].len, i == 2 ? 8192 : 4096);
+		}
+		expect_nothing(rig);
+		end(rig);
+	}
+}
+
+/* "0 is always safe" is not true of this context: whoever copies by it would leave blocks out. */
+static void a_failed_comparison_is_an_error(void **state)
+{
+	struct rig *rig = begin_compared(1, 2);
+	struct desc d[4];
+
+	fake_thin_fail(rig->pool, THIN_DIFF, -EIO, 1);
+	request(rig, NBD_CMD_BLOCK_STATUS, 0, 77, 0, 65536);
+	expect_end(rig, 77, NBD_EIO);
+	expect_nothing(rig);
+	assert_int_equal(rig->counters.errors, 1);
+	request(rig, NBD_CMD_BLOCK_STATUS, 0, 77, 0, 65536);
+	status_chunk(rig, CONTEXT_ALLOCATION, false, d);
+	status_chunk(rig, CONTEXT_COUNT, false, d);
+	status_chunk(rig, CONTEXT_COUNT + 1, true, d);
+	expect_nothing(rig);
+	end(rig);
+}
+
+/* The buffer is shared by all: with many contexts and extents there are fewer of each, never too
+ * many for it. */
+static void many_extents_of_many_contexts_fit(void **state)
+{
+	struct rig *rig = begin_compared(CONTEXTS_ALL, CONTEXTS_BITMAP_MAX);
+	static struct desc d[8192];
+	size_t count, i;
+
+	for (i = 0; i < VOL_SIZE; i += 8192) {
+		fake_thin_bytes(rig->pool, "demo")[i] = 1;
+		fake_thin_mark(rig->pool, "demo", i, 4096, false);
+	}
+	request(rig, NBD_CMD_BLOCK_STATUS, 0, 77, 0, VOL_SIZE);
+	for (i = 0; i < CONTEXT_COUNT + CONTEXTS_BITMAP_MAX; i++) {
+		count = status_chunk(rig, (unsigned)i, i == CONTEXT_COUNT + CONTEXTS_BITMAP_MAX - 1,
+				     d);
+		if (i != CONTEXT_SHARED)
+			assert_in_range(count, 4000, 8192);
+	}
+	expect_nothing(rig);
+	end(rig);
+}
+
+/* The connection breaks between two of the engine's answers. */
+static void a_comparison_may_be_left_alone(void **state)
+{
+	struct rig *rig = begin_compared(1, 3);
+	unsigned runs;
+
+	for (runs = 0; runs < 3; runs++) {
+		struct nbd_request r = header(NBD_CMD_BLOCK_STATUS, 0, 77, 0, VOL_SIZE);
+		unsigned i;
+
+		assert_int_equal(feed_by(rig, &r, sizeof(r), SIZE_MAX), sizeof(r));
+		for (i = 0; i < runs; i++)
+			thin_pool_run(rig->pool, 0);
+		end(rig);
+		rig = begin_compared(1, 3);
+	}
+	end(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -215,6 +335,11 @@ int main(void)
 		cmocka_unit_test(only_selected_contexts_are_answered),
 		cmocka_unit_test(status_makes_do_with_little_memory),
 		cmocka_unit_test(status_of_4_gib),
+		cmocka_unit_test(bitmaps_tell_what_has_changed),
+		cmocka_unit_test(bitmaps_and_contexts_are_answered_together),
+		cmocka_unit_test(a_failed_comparison_is_an_error),
+		cmocka_unit_test(many_extents_of_many_contexts_fit),
+		cmocka_unit_test(a_comparison_may_be_left_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, rig_free_shared);

@@ -32,6 +32,7 @@ struct run {
 	bool no_read;
 	const char *preset;
 	int opens;
+	size_t base_count;
 	uint32_t options; /* begun, as far as we know; UINT32_MAX: raw bytes may have been some */
 	size_t out_len;
 	uint64_t now_ms;
@@ -65,14 +66,54 @@ static int fuzz_find(void *user, const struct export_name *name, struct handshak
 	return 0;
 }
 
-static int fuzz_open(void *user, const struct export_name *name, struct handshake_export *export,
-		     struct err *err)
+/* Snapshots whose names begin with 's' are there, those with "sg" are gone by the time of GO. */
+static int fuzz_open(void *user, const struct export_name *name, const struct handshake_base *bases,
+		     size_t base_count, struct handshake_export *export, struct err *err)
 {
 	struct run *run = user;
 	int rc = fuzz_find(user, name, export, err);
 
+	if (base_count > CONTEXTS_BITMAP_MAX)
+		abort();
+	for (size_t i = 0; i < base_count; i++) {
+		if (bases[i].name[0] != 's' || bases[i].id != 1)
+			abort();
+		for (size_t j = 0; j < i; j++)
+			if (!strcmp(bases[i].name, bases[j].name))
+				abort();
+		if (!rc && bases[i].name[1] == 'g')
+			rc = err_set(err, -ENOENT, "gone");
+	}
 	run->opens += !rc;
+	if (!rc)
+		run->base_count = base_count;
 	return rc;
+}
+
+static void fuzz_find_bases(void *user, const struct export_name *name,
+			    struct handshake_base *bases, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		size_t len = strnlen(bases[i].name, sizeof(bases[i].name));
+
+		if (bases[i].id || !len || len > THIN_PATH_MAX)
+			abort();
+		bases[i].id = bases[i].name[0] == 's';
+	}
+}
+
+static size_t fuzz_list_bases(void *user, const struct export_name *name,
+			      struct handshake_list *list,
+			      struct handshake_base bases[HANDSHAKE_LIST_BATCH])
+{
+	size_t count = 0;
+
+	for (; count < HANDSHAKE_LIST_BATCH && list->after_id < EXPORTS; count++) {
+		memset(&bases[count], 's', sizeof(bases[count]));
+		bases[count].name[sizeof(bases[count].name) - 1] = '\0';
+		list->after_id++;
+	}
+	return count;
 }
 
 static size_t fuzz_list(void *user, struct handshake_list *list,
@@ -254,10 +295,17 @@ static void put_queries(struct run *run, struct payload *p)
 		"nocolon",
 		"base:other",
 		"",
+		"qemu:dirty-bitmap:",
+		"qemu:dirty-bitmap:s1",
+		"qemu:dirty-bitmap:s2",
+		"qemu:dirty-bitmap:sgone",
+		"qemu:dirty-bitmap:x",
+		"qemu:dirty-bitmap:d@s",
+		"qemu:dirty-bitmap",
 	};
-	unsigned count = script_below(run->script, 8), i;
+	unsigned count = script_below(run->script, 16), i;
 
-	put_be32(p, count == 7 ? script_u16(run->script) << 16 : count);
+	put_be32(p, count == 15 ? script_u16(run->script) << 16 : count);
 	for (i = 0; i < count; i++)
 		put_string(run, p, queries, sizeof(queries) / sizeof(queries[0]), true);
 }
@@ -365,7 +413,12 @@ static void begin(struct run *run)
 {
 	static const size_t portions[] = { SIZE_MAX, 1, 3, 16, 20, 333, 4096, 70000 };
 	static const uint32_t flags[] = { 3, 3, 3, 1, 2, 0, 4, 0x80000003 };
-	static const struct handshake_ops ops = { fuzz_find, fuzz_open, fuzz_list, fuzz_preset };
+	static const struct handshake_ops ops = { .find = fuzz_find,
+						  .open = fuzz_open,
+						  .list = fuzz_list,
+						  .find_bases = fuzz_find_bases,
+						  .list_bases = fuzz_list_bases,
+						  .preset = fuzz_preset };
 	static const char *const presets[] = { NULL, "demo", "x", "pool/d" };
 	be32_t client;
 
@@ -392,6 +445,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		handshake_get_result(run.h, &result);
 		if (result.contexts && !result.structured)
 			abort();
+		if (result.contexts >> CONTEXT_COUNT !=
+		    CONTEXTS_BITMAPS(run.base_count) >> CONTEXT_COUNT)
+			abort(); /* each bitmap has what it is compared with */
 	}
 	if ((handshake_state(run.h) == HANDSHAKE_READY) != (run.opens == 1))
 		abort();

@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,7 @@ struct asked {
 
 struct run {
 	struct thin_pool *pool;
+	struct thin_vol *bases[CONTEXTS_BITMAP_MAX];
 	struct transmit *t;
 	struct bufpool *bufs;
 	size_t portion;
@@ -435,6 +437,23 @@ static void finish(struct run *run)
 		abort();
 }
 
+/* So many bitmaps besides: each is compared with a snapshot of its own, taken while all is empty.
+ */
+static unsigned add_bases(struct run *run, unsigned count)
+{
+	static const char *const snaps[] = { "0", "1", "2", "3", "4", "5", "6", "7" };
+	char path[8];
+
+	static_assert(sizeof(snaps) / sizeof(snaps[0]) == CONTEXTS_BITMAP_MAX, "a name for each");
+	for (unsigned i = 0; i < count; i++) {
+		fake_thin_snapshot(run->pool, "v", snaps[i]);
+		snprintf(path, sizeof(path), "v@%s", snaps[i]);
+		if (thin_vol_open(run->pool, path, &run->bases[i]))
+			abort();
+	}
+	return CONTEXTS_BITMAPS(count);
+}
+
 static void begin(struct run *run, struct script *s, struct thin_vol *vol,
 		  struct io_counters *counters, struct io_latency *latency)
 {
@@ -454,6 +473,11 @@ static void begin(struct run *run, struct script *s, struct thin_vol *vol,
 	struct nbd_request early;
 	uint32_t payload;
 
+	if (params.contexts == CONTEXTS_ALL)
+		params.contexts |= add_bases(run, CONTEXTS_BITMAP_MAX);
+	else if (!(what & 4) && !params.contexts)
+		params.contexts = add_bases(run, 1);
+	memcpy(params.bases, run->bases, sizeof(params.bases));
 	run->structured = params.structured;
 	run->portion = portions[script_below(s, 8)];
 	run->t = transmit_new(&params);
@@ -490,6 +514,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	while (s.left)
 		step(&run, &s);
 	finish(&run);
+	for (unsigned i = 0; i < CONTEXTS_BITMAP_MAX; i++)
+		thin_vol_close(run.bases[i]);
 	thin_vol_close(vol);
 	fake_thin_free(run.pool);
 	return 0;

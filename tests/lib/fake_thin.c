@@ -16,7 +16,8 @@ enum state { HOLE, PROVISIONED, DATA, SHARED };
 
 struct fake_vol {
 	uint64_t id, size_bytes;
-	char name[THIN_NAME_MAX + 1];
+	char name[THIN_PATH_MAX + 1];
+	uint64_t of;		 /* a snapshot's volume */
 	uint8_t *bytes, *states; /* sparse mappings */
 	uint32_t open_count;
 };
@@ -145,6 +146,25 @@ void fake_thin_mark(struct thin_pool *pool, const char *name, uint64_t offset, u
 	set_states(pool->vols[find(pool, name)], offset, len, shared ? SHARED : DATA);
 }
 
+void fake_thin_snapshot(struct thin_pool *pool, const char *name, const char *snap)
+{
+	char path[THIN_PATH_MAX + 1];
+	struct fake_vol *vol, *copy;
+
+	assert(find(pool, name) >= 0);
+	vol = pool->vols[find(pool, name)];
+	snprintf(path, sizeof(path), "%s@%s", name, snap);
+	fake_thin_add(pool, path, vol->size_bytes);
+	copy = pool->vols[pool->vol_count - 1];
+	copy->of = vol->id;
+	for (uint64_t i = 0; i < vol->size_bytes / THIN_BLOCK_SIZE; i++) {
+		copy->states[i] = vol->states[i];
+		if (vol->states[i] >= DATA)
+			memcpy(copy->bytes + i * THIN_BLOCK_SIZE, vol->bytes + i * THIN_BLOCK_SIZE,
+			       THIN_BLOCK_SIZE);
+	}
+}
+
 const struct fake_seen *fake_thin_seen(const struct thin_pool *pool)
 {
 	return &pool->seen;
@@ -166,26 +186,55 @@ void fake_thin_hold(struct thin_pool *pool, bool hold)
 
 static void fill_stat(const struct fake_vol *vol, struct thin_vol_stat *stat)
 {
+	const char *at = strchr(vol->name, '@');
+
 	*stat = (struct thin_vol_stat){ .id = vol->id, .size_bytes = vol->size_bytes };
-	snprintf(stat->name, sizeof(stat->name), "%s", vol->name);
+	snprintf(stat->name, sizeof(stat->name), "%.*s", (int)THIN_NAME_MAX,
+		 at ? at + 1 : vol->name);
 	stat->open_count = vol->open_count;
 	snprintf(stat->path, sizeof(stat->path), "%s", vol->name);
-	stat->state = THIN_VOL_LIVE;
+	stat->of = vol->of;
+	stat->state = vol->of ? THIN_VOL_SNAPSHOT : THIN_VOL_LIVE;
+}
+
+/* The next in order of names, a volume or a snapshot of `of`. */
+static int next_of(const struct thin_pool *pool, uint64_t of, const char *after,
+		   struct thin_vol_stat *ret_stat)
+{
+	struct thin_vol_stat stat;
+	int rc = -ENOENT;
+
+	for (size_t i = 0; i < pool->vol_count; i++) {
+		fill_stat(pool->vols[i], &stat);
+		if (stat.of != of || (after && strcmp(stat.name, after) <= 0) ||
+		    (!rc && strcmp(stat.name, ret_stat->name) > 0))
+			continue;
+		*ret_stat = stat;
+		rc = 0;
+	}
+	return rc;
 }
 
 int thin_vol_next(const struct thin_pool *pool, const char *after, struct thin_vol_stat *ret_stat)
 {
-	const struct fake_vol *best = NULL;
-	size_t i;
+	return next_of(pool, 0, after, ret_stat);
+}
 
-	for (i = 0; i < pool->vol_count; i++)
-		if ((!after || strcmp(pool->vols[i]->name, after) > 0) &&
-		    (!best || strcmp(pool->vols[i]->name, best->name) < 0))
-			best = pool->vols[i];
-	if (!best)
-		return -ENOENT;
-	fill_stat(best, ret_stat);
-	return 0;
+int thin_snapshot_next(const struct thin_pool *pool, uint64_t of, const char *after,
+		       struct thin_vol_stat *ret_stat)
+{
+	return next_of(pool, of, after, ret_stat);
+}
+
+int thin_ancestor_next(const struct thin_pool *pool, uint64_t id, uint64_t of,
+		       struct thin_vol_stat *ret_stat)
+{
+	return -ENOENT;
+}
+
+bool thin_lineage_related(const struct thin_pool *pool, uint64_t a, uint64_t b)
+{
+	return a == b;
 }
 
 int thin_lineage_next(const struct thin_pool *pool, uint64_t after, struct thin_vol_stat *ret_stat)
@@ -255,7 +304,7 @@ void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_sta
 static bool has_range(enum thin_op op)
 {
 	return op == THIN_READ || op == THIN_WRITE || op == THIN_ZERO || op == THIN_TRIM ||
-	       op == THIN_STATUS || op == THIN_CACHE;
+	       op == THIN_STATUS || op == THIN_CACHE || op == THIN_DIFF;
 }
 
 /* The queue's link, in the part of the request that is the engine's. */
@@ -276,6 +325,8 @@ void thin_submit(struct thin_pool *pool, struct thin_req *req)
 		       !((uintptr_t)req->buf % THIN_BLOCK_SIZE));
 	if (req->vol)
 		req->vol->in_flight++;
+	if (req->op == THIN_DIFF)
+		req->base->in_flight++;
 	pool->seen.submitted++;
 	pool->seen.fua += !!(req->flags & THIN_FUA);
 	pool->seen.flushes += req->op == THIN_FLUSH;
@@ -334,6 +385,36 @@ static void do_status(struct fake_vol *vol, struct thin_req *req)
 	}
 }
 
+static bool differs(const struct fake_vol *a, const struct fake_vol *b, uint64_t block)
+{
+	bool in_a = a->states[block] >= DATA;
+	bool in_b = block < b->size_bytes / THIN_BLOCK_SIZE && b->states[block] >= DATA;
+
+	return in_a != in_b ||
+	       (in_a && memcmp(a->bytes + block * THIN_BLOCK_SIZE,
+			       b->bytes + block * THIN_BLOCK_SIZE, THIN_BLOCK_SIZE));
+}
+
+static void do_diff(const struct fake_vol *vol, const struct fake_vol *base, struct thin_req *req)
+{
+	uint64_t i = req->offset / THIN_BLOCK_SIZE;
+	uint64_t end = (req->offset + req->len + THIN_BLOCK_SIZE - 1) / THIN_BLOCK_SIZE;
+	struct thin_extent *e = NULL;
+
+	req->extent_count = 0;
+	for (; i < end; i++) {
+		uint32_t flags = differs(vol, base, i) ? THIN_EXTENT_CHANGED : 0;
+
+		if (!e || e->flags != flags) {
+			if (req->extent_count == req->extent_max)
+				return;
+			e = &req->extents[req->extent_count++];
+			*e = (struct thin_extent){ .flags = flags };
+		}
+		e->len_bytes += THIN_BLOCK_SIZE;
+	}
+}
+
 static int do_create(struct thin_pool *pool, const struct thin_req *req)
 {
 	if (find(pool, req->name) >= 0)
@@ -381,6 +462,9 @@ static int carry_out(struct thin_pool *pool, struct thin_req *req)
 	case THIN_STATUS:
 		do_status(vol, req);
 		return 0;
+	case THIN_DIFF:
+		do_diff(vol, req->base->vol, req);
+		return 0;
 	case THIN_FLUSH:
 	case THIN_CACHE:
 	case THIN_CHECKPOINT:
@@ -392,7 +476,6 @@ static int carry_out(struct thin_pool *pool, struct thin_req *req)
 	case THIN_VOL_RESIZE:
 	case THIN_VOL_RENAME:
 	case THIN_POOL_GROW:
-	case THIN_DIFF:
 	case THIN_SNAPSHOT:
 	case THIN_CLONE:
 	case THIN_ROLLBACK:
@@ -411,6 +494,8 @@ static void answer_one(struct thin_pool *pool, size_t i)
 	pool->seen.answered++;
 	if (req->vol)
 		req->vol->in_flight--;
+	if (req->op == THIN_DIFF)
+		req->base->in_flight--;
 	req->done(req, res);
 }
 

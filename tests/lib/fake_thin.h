@@ -29,6 +29,8 @@ uint8_t *fake_thin_bytes(struct thin_pool *pool, const char *name);
  */
 void fake_thin_mark(struct thin_pool *pool, const char *name, uint64_t offset, uint64_t len,
 		    bool shared);
+/* A copy of the volume as it is, which can be compared with it: "NAME@SNAP". */
+void fake_thin_snapshot(struct thin_pool *pool, const char *name, const char *snap);
 const struct fake_seen *fake_thin_seen(const struct thin_pool *pool);
 
 /* The next `count` requests of this kind are answered with `res` and have no effect. */

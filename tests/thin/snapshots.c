@@ -305,6 +305,45 @@ static void test_full_reservation(void **state)
 	thin_vol_close(full);
 }
 
+static uint64_t id_of(const char *path)
+{
+	struct thin_vol_stat st;
+
+	assert_int_equal(thin_vol_find(r.pool, path, &st), 0);
+	return st.id;
+}
+
+static void test_ancestors_and_relatives(void **state)
+{
+	struct thin_vol_stat st;
+
+	(void)state;
+	close_vol();
+	assert_int_equal(pool_rig_control(&r, THIN_VOL_CREATE, "lonely", VOL_BLOCKS), 0);
+	assert_int_equal(snapshot("v@a"), 0);
+	assert_int_equal(clone_of("v@a", "w"), 0);
+	assert_int_equal(snapshot("v@b"), 0);
+	assert_int_equal(snapshot("w@c"), 0);
+	assert_int_equal(clone_of("w@c", "x"), 0);
+	assert_int_equal(snapshot("x@d"), 0);
+	/* of x: w@c, then v@a; its own are passed over */
+	assert_int_equal(thin_ancestor_next(r.pool, id_of("x"), id_of("x"), &st), 0);
+	assert_string_equal(st.path, "w@c");
+	assert_int_equal(thin_ancestor_next(r.pool, st.id, id_of("x"), &st), 0);
+	assert_string_equal(st.path, "v@a");
+	assert_int_equal(thin_ancestor_next(r.pool, st.id, id_of("x"), &st), -ENOENT);
+	assert_int_equal(thin_ancestor_next(r.pool, id_of("v"), id_of("v"), &st), -ENOENT);
+	assert_int_equal(thin_ancestor_next(r.pool, 12345, id_of("v"), &st), -ENOENT);
+	assert_true(thin_lineage_related(r.pool, id_of("x@d"), id_of("v@b")));
+	assert_true(thin_lineage_related(r.pool, id_of("v"), id_of("v")));
+	assert_false(thin_lineage_related(r.pool, id_of("x"), id_of("lonely")));
+	assert_false(thin_lineage_related(r.pool, 12345, 12346));
+	/* what is deleted and still there is nobody's ancestor, but what ties them together */
+	assert_int_equal(delete ("v@a", false), 0);
+	assert_int_equal(thin_ancestor_next(r.pool, id_of("w"), id_of("w"), &st), -ENOENT);
+	assert_true(thin_lineage_related(r.pool, id_of("x"), id_of("v@b")));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -317,6 +356,7 @@ int main(void)
 		T(test_rollback),
 		T(test_hidden_while_two_are_built_on_it),
 		T(test_full_reservation),
+		T(test_ancestors_and_relatives),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,15 @@ Meta contexts
   unknown namespaces are ignored, not errors: contexts.unknown_namespaces, clients.libnbd_contexts
   each context has its chunk: contexts.one_chunk_each, clients.maps_agree
   a snapshot's blocks are shared and a layer down: clients.snapshots_are_shared
+  "qemu:dirty-bitmap:SNAP" tells what differs from a snapshot, bit 0 is NBD_STATE_DIRTY:
+    contexts.bitmaps_tell_what_changed, clients.bitmaps_are_read_by_all
+  ... of this volume, or of another in its lineage, and is none for all else:
+    contexts.bitmaps_need_a_common_past
+  "qemu:dirty-bitmap:" lists them all, "qemu:" and no query a bounded number and a hint:
+    contexts.bitmaps_are_listed
+  too many contexts are TOO_BIG: contexts.too_many_bitmaps
+  a selected bitmap's snapshot stays, or GO is refused: contexts.bitmaps_hold_their_snapshot
+  a client that leaves before GO's answer holds nothing: contexts.early_leavers_hold_nothing
 
 Transmission
   with structured replies READ is always structured, even an early EINVAL:
