@@ -104,6 +104,8 @@ bool vpn_endpoint_equal(const struct vpn_endpoint *a, const struct vpn_endpoint 
  * without the lock: they may call [any] functions, but no [owner] function.  Any may be NULL.
  */
 struct vpn_ops {
+	/* `len` secret random bytes.  NULL: OpenSSL's; set it only in tests.  It calls nothing. */
+	void (*random)(void *ctx, uint8_t *bytes, size_t len);
 	/*
 	 * Send this message (a handshake message, a cookie reply or a keepalive): `tos` is the
 	 * outer TOS byte.  `to` is never AF_UNSPEC.  `peer` is VPN_NO_PEER for a cookie reply.
@@ -119,10 +121,8 @@ struct vpn_ops {
 	void (*roamed)(void *ctx, uint64_t peer, const struct vpn_endpoint *to);
 	/* Allowed-IPs moved from `peer`, whose key was rotated, to `successor`. */
 	void (*succeeded)(void *ctx, uint64_t peer, uint64_t successor);
-	/* A handshake message was accepted from this peer or its state changed: for a log. */
+	/* A session was made: for a log. */
 	void (*handshake_done)(void *ctx, uint64_t peer, bool initiator);
-	/* `len` secret random bytes.  NULL: the generator of OpenSSL; set it only in tests. */
-	void (*random)(void *ctx, uint8_t *bytes, size_t len);
 };
 
 enum vpn_aead {
@@ -152,8 +152,9 @@ void vpn_free(struct vpn *v);
 const char *vpn_aead_name(const struct vpn *v); /* "openssl", "ipsec-mb"; constant.  [any] */
 
 /*
- * The private key (clamped here); all zero takes it away.  Sessions live on until they expire, and
- * every peer that has an endpoint and a session gets a handshake with the new key at once.  A peer
+ * The private key (clamped here).  Sessions live on until they expire, and every peer that has an
+ * endpoint and a session gets a handshake with the new key at once (but not within 5 s of the last
+ * one).  All zero takes the key and all sessions away.  A peer
  * with the same public key is removed (as stock WireGuard does); *ret_removed (may be NULL) names
  * it.  [owner]
  */
@@ -209,7 +210,7 @@ int vpn_allowed_add(struct vpn *v, uint64_t peer, const struct prefix *p) VPN_CH
 int vpn_allowed_remove(struct vpn *v, uint64_t peer, const struct prefix *p)
 	__attribute__((nonnull));
 int vpn_allowed_clear(struct vpn *v, uint64_t peer) __attribute__((nonnull));
-/* Calls `each` for every prefix of the peer; it must not change them.  [owner] */
+/* Calls `each` for every prefix of the peer; it must not call back here.  [owner] */
 int vpn_allowed_each(const struct vpn *v, uint64_t peer,
 		     void (*each)(void *ctx, const struct prefix *p), void *ctx)
 	__attribute__((nonnull(1, 3)));
@@ -248,9 +249,9 @@ struct vpn_peer_info {
 	uint64_t last_handshake_real_ns; /* 0: never */
 	uint64_t last_handshake_ns;	 /* as now_ns; 0: never */
 	uint64_t last_received_ns;	 /* any authenticated packet; 0: never */
-	bool session;			 /* there is one to send with */
+	bool session;			 /* there is one (perhaps too old to send with: 180 s) */
 	bool handshaking;		 /* an initiation waits for its answer */
-	uint64_t tx_bytes, rx_bytes;	 /* of datagrams, handshakes included */
+	uint64_t tx_bytes, rx_bytes;	 /* with overhead, without padding; handshakes too */
 	uint64_t tx_packets, rx_packets;
 	uint64_t rx_lost;    /* counters never seen below the newest: about what the wire lost */
 	uint64_t rx_refused; /* authenticated, but replayed, malformed or from a foreign source */
@@ -322,7 +323,7 @@ struct vpn_tx {
 };
 
 /*
- * Ask leave for `count` packets (at least 1) of `bytes` altogether, before sealing.
+ * Ask leave for `count` packets (at least 1) of `bytes` altogether, before sealing (for counters).
  * -ENOENT: no such peer.  -EAGAIN: no session (a handshake is on its way): keep the packets, until
  * ops->session_up() or ops->gave_up().  -EDESTADDRREQ: it has no endpoint yet; keep or drop them.
  * *ret is set in all cases (keypair NULL on failure).  [any]
