@@ -12,7 +12,7 @@
  *	info			"info handshakes N session 0|1 endpoint_port N keepalives N ..."
  *	load			be under load from now on
  *	rebind PORT		from another port: "rebind PORT"
- *	key HEX			another private key
+ *	key HEX			another private key: "key 0"
  *	skip SECONDS		let the library's clock jump ahead
  *	quit
  */
@@ -105,7 +105,7 @@ static bool send_inner(uint8_t *packet, uint32_t len)
 	return true;
 }
 
-static bool send_echo(uint8_t type, uint16_t seq, uint32_t payload)
+static bool send_echo(uint16_t seq, uint32_t payload)
 {
 	static uint8_t buffer[PACKET_MAX];
 	uint8_t *ip = buffer + VPN_HEADROOM;
@@ -121,7 +121,7 @@ static bool send_echo(uint8_t type, uint16_t seq, uint32_t payload)
 	memcpy(ip + 16, &other, 4);
 	sum = checksum(ip, 20);
 	memcpy(ip + 10, &sum, 2);
-	ip[20] = type;
+	ip[20] = 8;
 	memcpy(ip + 26, &be_seq, 2);
 	for (uint32_t i = 0; i < payload; i++)
 		ip[28 + i] = (uint8_t)(i + seq);
@@ -130,17 +130,31 @@ static bool send_echo(uint8_t type, uint16_t seq, uint32_t payload)
 	return send_inner(ip, len);
 }
 
-static void take_inner(uint8_t *ip, uint32_t len)
+/* The packet itself goes back: addresses exchanged, the type changed, its checksum with it. */
+static void answer_echo(const uint8_t *ip, uint32_t len)
 {
-	uint16_t seq;
+	static uint8_t buffer[PACKET_MAX + 64];
+	uint8_t *back = buffer + VPN_HEADROOM;
+	uint16_t sum;
 
+	memcpy(back, ip, len);
+	memcpy(back + 12, ip + 16, 4);
+	memcpy(back + 16, ip + 12, 4);
+	back[20] = 0;
+	memset(back + 22, 0, 2);
+	sum = checksum(back + 20, len - 20);
+	memcpy(back + 22, &sum, 2);
+	send_inner(back, len);
+}
+
+static void take_inner(const uint8_t *ip, uint32_t len)
+{
 	if (len < 28 || ip[9] != 1 || memcmp(ip + 16, &own, 4))
 		return;
-	memcpy(&seq, ip + 26, 2);
 	if (ip[20] == 0)
 		answered++;
 	else if (ip[20] == 8)
-		send_echo(0, ntohs(seq), len - 28);
+		answer_echo(ip, len);
 }
 
 static void take_datagram(void)
@@ -209,7 +223,7 @@ static void ping(unsigned count)
 
 		answered = 0;
 		while (!answered && now() < end) {
-			bool sent = send_echo(8, (uint16_t)++sequence, 56);
+			bool sent = send_echo((uint16_t)++sequence, 56);
 
 			serve(now() + (sent ? 1000000000u : 20000000u), false, 1);
 		}
@@ -222,7 +236,7 @@ static void flood(unsigned count, uint32_t size)
 {
 	answered = 0;
 	for (unsigned i = 0; i < count; i++) {
-		send_echo(8, (uint16_t)++sequence, size);
+		send_echo((uint16_t)++sequence, size);
 		serve(now() + 1, false, count);
 	}
 	serve(now() + UINT64_C(2000000000), false, count);
