@@ -57,7 +57,9 @@ static void test_records(void **state)
 	AT(fmt_rec_volume, name, 120);
 	AT(fmt_rec_volume, lock_epoch, 248);
 	AT(fmt_rec_volume, of, 520);
-	AT(fmt_rec_volume, reserved, 568);
+	AT(fmt_rec_volume, lock_since_s, 568);
+	AT(fmt_rec_volume, lock_heir, 592);
+	AT(fmt_rec_volume, reserved, 848);
 	AT(fmt_rec_zones, first_zone, 32);
 	AT(fmt_rec_zones, zone, 48);
 	AT(fmt_rec_work, item, 64);
