@@ -8,6 +8,7 @@
  */
 #include "blockd/nbd/transmit_priv.h"
 
+#include <errno.h>
 #include <string.h>
 
 /*
@@ -29,6 +30,24 @@ static void borrow(struct transmit *t, struct piece *piece)
 	}
 	if (piece->req.iov_max)
 		piece->req.flags |= THIN_LEND;
+}
+
+static bool is_change(enum thin_op op)
+{
+	return op == THIN_WRITE || op == THIN_ZERO || op == THIN_TRIM;
+}
+
+/* The last look at the write lock: behind it the change is under way and will be waited for. */
+static bool admit(struct transmit *t, struct piece *piece)
+{
+	if (lock_admits(t->lock)) {
+		t->lock->admitted++;
+		return true;
+	}
+	piece->admitted = false;
+	lock_change(t->lock); /* for the log: it is an ex-owner's */
+	reply_piece_done(&piece->req, -EPERM);
+	return false;
 }
 
 void issue_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint32_t flags)
@@ -62,6 +81,9 @@ void issue_submit(struct transmit *t, struct piece *piece, enum thin_op op, uint
 	}
 	piece->request->open_pieces++;
 	t->in_flight++;
+	piece->admitted = t->lock && is_change(op);
+	if (piece->admitted && !admit(t, piece))
+		return;
 	thin_submit(t->pool, &piece->req);
 }
 

@@ -387,6 +387,15 @@ static void change_done(struct transmit *t, struct piece *piece)
 	queue_result(t, piece, q->error);
 }
 
+/* An ex-owner's last one: its successor may have been waiting for it. */
+static void change_over(struct transmit *t, struct piece *piece)
+{
+	piece->admitted = false;
+	assert(t->lock->admitted > 0);
+	if (!--t->lock->admitted && !lock_admits(t->lock))
+		lock_drained(t->lock->lock);
+}
+
 void reply_piece_done(struct thin_req *req, int res)
 {
 	struct piece *piece = req->user;
@@ -397,6 +406,8 @@ void reply_piece_done(struct thin_req *req, int res)
 	assert(t->in_flight > 0 && q->open_pieces > 0);
 	t->in_flight--;
 	q->open_pieces--;
+	if (piece->admitted)
+		change_over(t, piece);
 	if (t->state == TRANSMIT_BROKEN) {
 		transmit_release_piece(t, piece);
 		t->wake(t->user);

@@ -10,6 +10,7 @@
  *	    |            +-- WRITE --> PAYLOAD (piece by piece) ----------------+
  *	    |            +-- refused WRITE --> DRAIN --> error reply -----------+
  *	    |            +-- refused otherwise --> error reply -----------------+
+ *	    +-- a standby's change --> LOCK --> as if the header had just come
  *	    +-- DISC, end of file, stop --> OVER
  *
  * There is one current request: the parser goes on to the next header only when all of the current
@@ -35,7 +36,10 @@
  * A turn gives the engine at most TURN_BYTES of READs (and one piece more), then the parser yields
  * until the next: what one client has queued is not the delay of the others.
  *
- * Validation order (the first that applies is the answer): command, flags, read-only, range, size.
+ * Validation order (the first that applies is the answer): command, flags, read-only, the write
+ * lock, range, size.  The lock is compared here and once more where a change goes to the engine
+ * (issue_submit()), since a payload, a buffer or a slot may have been long in coming.  A standby's
+ * change waits in LOCK, and with it all that the client has sent behind it.
  */
 #include "blockd/nbd/transmit_priv.h"
 
@@ -161,6 +165,7 @@ static bool needs_bytes(const struct transmit *t)
 		return t->filling && t->rx_at == t->rx_end;
 	case RX_DRAIN:
 		return t->rx_at == t->rx_end;
+	case RX_LOCK:
 	case RX_ISSUE:
 	case RX_ALONE:
 	case RX_OVER:
@@ -183,6 +188,7 @@ static void end_input(struct transmit *t)
 		transmit_current_done(t);
 		t->phase = RX_OVER;
 		break;
+	case RX_LOCK:
 	case RX_ISSUE: /* goes on to its end */
 	case RX_ALONE:
 	case RX_OVER:
@@ -259,11 +265,13 @@ static void refuse(struct transmit *t, enum nbd_error error)
 	t->phase = RX_DRAIN;
 }
 
-static void begin_request(struct transmit *t)
+/* The lock has nothing against it. */
+static void begin_admitted(struct transmit *t, enum nbd_error error)
 {
 	struct request *q = t->current;
-	enum nbd_error error = validate_request(t, q);
 
+	if (!error)
+		error = validate_range(t, q);
 	count_request(t, q, !error);
 	t->expect_large = q->cmd == NBD_CMD_WRITE && q->len >= LARGE_WRITE;
 	if (error) {
@@ -280,6 +288,44 @@ static void begin_request(struct transmit *t)
 	}
 }
 
+static bool lock_is_against(const struct transmit *t, const struct request *q)
+{
+	return t->lock && validate_is_change(q->cmd) && !lock_admits(t->lock);
+}
+
+static void begin_request(struct transmit *t)
+{
+	enum nbd_error error = validate_command(t, t->current);
+
+	if (error || !lock_is_against(t, t->current)) {
+		begin_admitted(t, error);
+		return;
+	}
+	switch (lock_change(t->lock)) {
+	case LOCK_MAY:
+		begin_admitted(t, NBD_OK);
+		break;
+	case LOCK_MAY_NOT:
+		begin_admitted(t, NBD_EPERM);
+		break;
+	case LOCK_PARK:
+		t->phase = RX_LOCK;
+		break;
+	case LOCK_CUT:
+		transmit_break(t, "a change by a client that no longer holds the write lock");
+		break;
+	}
+}
+
+static bool step_lock(struct transmit *t)
+{
+	if (t->lock->pending)
+		return false;
+	t->phase = RX_HEADER;
+	begin_admitted(t, lock_admits(t->lock) ? NBD_OK : NBD_EPERM);
+	return true;
+}
+
 static bool step_header(struct transmit *t)
 {
 	struct nbd_request raw;
@@ -294,6 +340,7 @@ static bool step_header(struct transmit *t)
 	}
 	t->rx_at += sizeof(raw);
 	if (be16_get(raw.type) == NBD_CMD_DISC) {
+		t->goodbye = true;
 		begin_drain(t);
 		end_input(t); /* whatever may lie behind it */
 		return false;
@@ -305,7 +352,7 @@ static bool step_header(struct transmit *t)
 	q->offset = be64_get(raw.offset);
 	q->len = be32_get(raw.len);
 	begin_request(t);
-	return true;
+	return t->state != TRANSMIT_BROKEN;
 }
 
 /* The piece being filled is full. */
@@ -361,6 +408,8 @@ static bool step(struct transmit *t)
 	switch (t->phase) {
 	case RX_HEADER:
 		return step_header(t);
+	case RX_LOCK:
+		return step_lock(t);
 	case RX_ISSUE:
 		return issue_current(t);
 	case RX_ALONE:
@@ -429,6 +478,7 @@ int transmit_rx_iov(struct transmit *t, struct iovec iov[2])
 		break;
 	case RX_DRAIN:
 		break;
+	case RX_LOCK:
 	case RX_ISSUE:
 	case RX_ALONE:
 	case RX_OVER:
@@ -511,6 +561,7 @@ struct transmit *transmit_new(const struct transmit_params *params)
 	t->structured = params->structured;
 	t->contexts = params->structured ? params->contexts : 0;
 	memcpy(t->bases, params->bases, sizeof(t->bases));
+	t->lock = params->lock;
 	t->volume_counters = params->volume_counters;
 	t->volume_latency = params->volume_latency;
 	t->wake = params->wake;
@@ -578,6 +629,16 @@ bool transmit_has_yielded(const struct transmit *t)
 bool transmit_wants_memory(const struct transmit *t)
 {
 	return t->wants_memory;
+}
+
+bool transmit_wants_lock(const struct transmit *t)
+{
+	return t->phase == RX_LOCK;
+}
+
+bool transmit_has_said_goodbye(const struct transmit *t)
+{
+	return t->goodbye;
 }
 
 bool transmit_client_holds_memory(const struct transmit *t)

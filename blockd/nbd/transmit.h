@@ -25,6 +25,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "blockd/access/lock.h"
 #include "blockd/bufpool.h"
 #include "blockd/nbd/contexts.h"
 #include "blockd/nbd/counters.h"
@@ -44,6 +45,7 @@ struct transmit_params {
 	struct thin_vol *bases[CONTEXTS_BITMAP_MAX]; /* of the bitmaps; stay open likewise */
 	struct io_counters *volume_counters;	     /* added to besides the connection's own */
 	struct io_latency *volume_latency;	     /* NULL: not counted */
+	struct lock_conn *lock; /* asked before each change; NULL: nobody is.  As long as this. */
 	/* There is something to send or the state has changed.  Called from engine callbacks;
 	 * only makes a note. */
 	void (*wake)(void *user);
@@ -103,6 +105,10 @@ uint32_t transmit_open_requests(const struct transmit *t);
 uint64_t transmit_held_bytes(const struct transmit *t);
 /* Has issued as much as one turn may: go on with transmit_retry() in the next. */
 bool transmit_has_yielded(const struct transmit *t);
+/* Parsing stands still for want of the write lock; transmit_retry() when that has changed. */
+bool transmit_wants_lock(const struct transmit *t);
+/* Its end is a DISC, not a lost connection. */
+bool transmit_has_said_goodbye(const struct transmit *t);
 /* Parsing stands still for want of a buffer. */
 bool transmit_wants_memory(const struct transmit *t);
 /* Holds buffers that only the client can set free: unsent answers, an incomplete payload. */

@@ -52,6 +52,7 @@ struct piece {
 	struct iovec few[LENT_FEW]; /* READ: room for what the engine lends, ... */
 	struct iovec *many;	    /* ... or from the bufpool, of many_len, NULL for none */
 	uint32_t many_len;
+	bool admitted;	 /* a change, counted in the lock */
 	uint64_t offset; /* the part of the request that is this piece's */
 	uint32_t len;
 	uint64_t holes[BUFPOOL_BUF_MAX / THIN_BLOCK_SIZE / 64]; /* structured READ, see thin_req */
@@ -71,6 +72,7 @@ struct piece {
 
 enum rx_phase {
 	RX_HEADER,  /* between requests */
+	RX_LOCK,    /* `current` is a standby's change */
 	RX_ISSUE,   /* `current` is a READ that has not all its pieces yet */
 	RX_ALONE,   /* `current` is a large simple READ: waits for all others, then goes in order */
 	RX_PAYLOAD, /* `current` is a WRITE whose payload is coming, into `filling` */
@@ -84,8 +86,10 @@ struct transmit {
 	struct bufpool *bufs;
 	struct bufpool_account account;
 	bool read_only, structured;
+	bool goodbye; /* a DISC has come */
 	unsigned contexts;
 	struct thin_vol *bases[CONTEXTS_BITMAP_MAX];
+	struct lock_conn *lock;
 	struct io_counters counters, *volume_counters;
 	void (*wake)(void *user);
 	void *user;
@@ -162,7 +166,10 @@ bool issue_alone(struct transmit *t);
 
 /* ---- validate.c ---- */
 
-enum nbd_error validate_request(const struct transmit *t, const struct request *q);
+bool validate_is_change(unsigned cmd);
+/* Before the lock is asked, and behind that. */
+enum nbd_error validate_command(const struct transmit *t, const struct request *q);
+enum nbd_error validate_range(const struct transmit *t, const struct request *q);
 
 /* ---- reply.c ---- */
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * May this request be carried out?  The answer of the first rule that it breaks, in this order:
- * command, flags, read-only, range, size.  Nothing else of the server decides this.
+ * command, flags, read-only, the write lock (access/lock.h), range, size.  Nothing else of the
+ * server decides this.
  */
 #include "blockd/nbd/transmit_priv.h"
 
@@ -12,7 +13,7 @@ static bool range_ok(const struct transmit *t, const struct request *q)
 	return q->offset <= size && q->len <= size - q->offset;
 }
 
-static bool is_change(unsigned cmd)
+bool validate_is_change(unsigned cmd)
 {
 	return cmd == NBD_CMD_WRITE || cmd == NBD_CMD_TRIM || cmd == NBD_CMD_WRITE_ZEROES;
 }
@@ -44,14 +45,19 @@ static enum nbd_error check_size(const struct transmit *t, const struct request 
 	return NBD_OK;
 }
 
-enum nbd_error validate_request(const struct transmit *t, const struct request *q)
+enum nbd_error validate_command(const struct transmit *t, const struct request *q)
 {
 	if (q->cmd > NBD_CMD_BLOCK_STATUS)
 		return NBD_EINVAL;
 	if (q->flags & ~flags_allowed(t, q->cmd))
 		return NBD_EINVAL;
-	if (t->read_only && is_change(q->cmd))
+	if (t->read_only && validate_is_change(q->cmd))
 		return NBD_EPERM;
+	return NBD_OK;
+}
+
+enum nbd_error validate_range(const struct transmit *t, const struct request *q)
+{
 	if (q->cmd == NBD_CMD_FLUSH)
 		return q->offset || q->len ? NBD_EINVAL : NBD_OK;
 	if (q->cmd == NBD_CMD_BLOCK_STATUS && (!t->contexts || !q->len))

@@ -20,6 +20,7 @@ struct fake_vol {
 	uint64_t of;		 /* a snapshot's volume */
 	uint8_t *bytes, *states; /* sparse mappings */
 	uint32_t open_count;
+	struct thin_lock lock;
 };
 
 struct thin_vol {
@@ -38,7 +39,9 @@ struct thin_pool {
 		int res;
 	} running[RUNNING_MAX];
 	size_t running_count;
-	bool hold;
+	bool hold, slow;
+	void (*watch)(void *user, const struct thin_req *req);
+	void *watch_user;
 	struct {
 		enum thin_op op;
 		int res;
@@ -182,6 +185,18 @@ void fake_thin_hold(struct thin_pool *pool, bool hold)
 	pool->hold = hold;
 }
 
+void fake_thin_slow(struct thin_pool *pool, bool slow)
+{
+	pool->slow = slow;
+}
+
+void fake_thin_watch(struct thin_pool *pool, void (*watch)(void *user, const struct thin_req *req),
+		     void *user)
+{
+	pool->watch = watch;
+	pool->watch_user = user;
+}
+
 /* ---- volumes ---- */
 
 static void fill_stat(const struct fake_vol *vol, struct thin_vol_stat *stat)
@@ -257,6 +272,36 @@ int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vo
 	if (i < 0)
 		return -ENOENT;
 	fill_stat(pool->vols[i], ret_stat);
+	return 0;
+}
+
+static struct fake_vol *by_id(const struct thin_pool *pool, uint64_t id)
+{
+	for (size_t i = 0; i < pool->vol_count; i++)
+		if (pool->vols[i]->id == id)
+			return pool->vols[i];
+	return NULL;
+}
+
+int thin_lock_get(const struct thin_pool *pool, uint64_t id, struct thin_lock *ret_lock)
+{
+	const struct fake_vol *vol = by_id(pool, id);
+
+	if (!vol)
+		return -ENOENT;
+	*ret_lock = vol->lock;
+	return 0;
+}
+
+static int do_lock(struct thin_pool *pool, const struct thin_req *req)
+{
+	struct fake_vol *vol = by_id(pool, req->id);
+
+	if (!vol)
+		return -ENOENT;
+	if (req->lock->epoch < vol->lock.epoch)
+		return -ESTALE;
+	vol->lock = *req->lock;
 	return 0;
 }
 
@@ -444,7 +489,11 @@ static int carry_out(struct thin_pool *pool, struct thin_req *req)
 		pool->fail.count--;
 		return pool->fail.res;
 	}
+	if (pool->watch)
+		pool->watch(pool->watch_user, req);
 	switch (req->op) {
+	case THIN_LOCK:
+		return do_lock(pool, req);
 	case THIN_READ:
 		do_read(vol, req);
 		return 0;
@@ -479,7 +528,6 @@ static int carry_out(struct thin_pool *pool, struct thin_req *req)
 	case THIN_SNAPSHOT:
 	case THIN_CLONE:
 	case THIN_ROLLBACK:
-	case THIN_LOCK:
 		return -ENOTSUP;
 	}
 	return -EINVAL;
@@ -506,21 +554,48 @@ void thin_read_return(struct thin_pool *pool, struct thin_req *req)
 	assert(!req->iov_count);
 }
 
+/* The first; when slow, any. */
+static struct thin_req *take_one(struct thin_pool *pool)
+{
+	struct thin_req **at = &pool->first, *req;
+
+	while (pool->slow && *link_of(*at) && roll(pool) % 2)
+		at = link_of(*at);
+	req = *at;
+	*at = *link_of(req);
+	if (!*at)
+		pool->last = at;
+	return req;
+}
+
+void fake_thin_forget(struct thin_pool *pool)
+{
+	pool->hold = false;
+	while (pool->first || pool->running_count) {
+		if (pool->first) {
+			pool->running[pool->running_count].req = take_one(pool);
+			pool->running[pool->running_count++].res = -EIO;
+		} else {
+			answer_one(pool, 0);
+		}
+	}
+}
+
 void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 {
 	size_t answers;
 
 	if (pool->hold)
 		return;
-	while (pool->first && pool->running_count < RUNNING_MAX) {
-		struct thin_req *req = pool->first;
+	while (pool->first && pool->running_count < RUNNING_MAX &&
+	       (!pool->slow || roll(pool) % 3)) {
+		struct thin_req *req = take_one(pool);
 
-		pool->first = *link_of(req);
-		if (!pool->first)
-			pool->last = &pool->first;
 		pool->running[pool->running_count].req = req;
 		pool->running[pool->running_count++].res = carry_out(pool, req);
 	}
+	if (pool->slow && roll(pool) % 2)
+		return;
 	answers = pool->running_count ? 1 + roll(pool) % pool->running_count : 0;
 	while (answers-- && pool->running_count)
 		answer_one(pool, roll(pool) % pool->running_count);

@@ -37,6 +37,13 @@ const struct fake_seen *fake_thin_seen(const struct thin_pool *pool);
 void fake_thin_fail(struct thin_pool *pool, enum thin_op op, int res, unsigned count);
 /* Answer nothing until called with false. */
 void fake_thin_hold(struct thin_pool *pool, bool hold);
+/* Requests take effect late and in any order (those of a caller that never lets two overlap). */
+void fake_thin_slow(struct thin_pool *pool, bool slow);
+/* Called as each request takes effect. */
+void fake_thin_watch(struct thin_pool *pool, void (*watch)(void *user, const struct thin_req *req),
+		     void *user);
+/* The process dies: what has not taken effect never will.  All are answered, for their memory. */
+void fake_thin_forget(struct thin_pool *pool);
 /* Run until all is answered. */
 void fake_thin_settle(struct thin_pool *pool);
 
