@@ -6,7 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK_PAGES 256u
+/* How many pages piece `index` has; the first ones are the largest. */
+static uint64_t chunk_pages(const struct log_reader *lr, uint64_t index)
+{
+	uint64_t left = lr->pool->log_pages - index * LOG_CHUNK_PAGES;
+
+	return left < LOG_CHUNK_PAGES ? left : LOG_CHUNK_PAGES;
+}
 
 int log_reader_init(struct log_reader *lr, struct thin_pool *pool, const struct fmt_super *sb,
 		    const void *shadow)
@@ -17,20 +23,33 @@ int log_reader_init(struct log_reader *lr, struct thin_pool *pool, const struct 
 	lr->nonce = le64_get(sb->nonce);
 	lr->first = le64_get(sb->log_seq);
 	lr->first_pred = le32_get(sb->log_pred);
-	if (posix_memalign((void **)&lr->chunk, FMT_BLOCK, CHUNK_PAGES * FMT_BLOCK) ||
-	    posix_memalign((void **)&lr->page, FMT_BLOCK, FMT_BLOCK)) {
-		log_reader_fini(lr);
-		return -ENOMEM;
-	}
 	log_reader_rewind(lr);
+	for (unsigned i = 0; i < LOG_CHUNKS && i * LOG_CHUNK_PAGES < pool->log_pages; i++)
+		if (posix_memalign((void **)&lr->chunk[i].data, FMT_BLOCK,
+				   chunk_pages(lr, i) * FMT_BLOCK))
+			goto fail;
+	if (posix_memalign((void **)&lr->page, FMT_BLOCK, FMT_BLOCK))
+		goto fail;
 	return 0;
+fail:
+	log_reader_fini(lr);
+	return -ENOMEM;
+}
+
+static void chunk_wait(struct log_reader *lr, struct log_chunk *c)
+{
+	while (c->busy)
+		lr->pool->dev->ops->wait(lr->pool->dev);
 }
 
 void log_reader_fini(struct log_reader *lr)
 {
-	free(lr->chunk);
+	for (unsigned i = 0; i < LOG_CHUNKS; i++) {
+		chunk_wait(lr, &lr->chunk[i]);
+		free(lr->chunk[i].data);
+	}
 	free(lr->page);
-	lr->chunk = lr->page = NULL;
+	memset(lr, 0, sizeof(*lr));
 }
 
 void log_reader_rewind(struct log_reader *lr)
@@ -39,34 +58,64 @@ void log_reader_rewind(struct log_reader *lr)
 	lr->pred = lr->first_pred;
 }
 
-/* The page at a ring position, through the chunk. */
+/* ---- the ring, with what comes next read ahead ---- */
+
+static void chunk_read(struct dev_io *io)
+{
+	struct log_chunk *c = io->user;
+
+	c->busy = false;
+	c->known = io->res == 0;
+}
+
+static void chunk_start(struct log_reader *lr, struct log_chunk *c, uint64_t index)
+{
+	chunk_wait(lr, c);
+	c->index = index;
+	c->known = c->busy = true;
+	c->iov = (struct iovec){ c->data, chunk_pages(lr, index) * FMT_BLOCK };
+	c->io = (struct dev_io){ .op = DEV_READ,
+				 .offset = (FMT_LOG_FIRST + index * LOG_CHUNK_PAGES) * FMT_BLOCK,
+				 .len = c->iov.iov_len,
+				 .iov = &c->iov,
+				 .iov_count = 1,
+				 .done = chunk_read,
+				 .user = c };
+	pool_submit_io(lr->pool, &c->io);
+}
+
+static void read_ahead(struct log_reader *lr, uint64_t index)
+{
+	uint64_t count = (lr->pool->log_pages - 1) / LOG_CHUNK_PAGES + 1;
+
+	for (unsigned k = 1; k < LOG_CHUNKS; k++) {
+		uint64_t next = (index + k) % count;
+		struct log_chunk *c = &lr->chunk[next % LOG_CHUNKS];
+
+		if (next % LOG_CHUNKS != index % LOG_CHUNKS && !(c->known && c->index == next))
+			chunk_start(lr, c, next);
+	}
+	lr->pool->dev->ops->kick(lr->pool->dev);
+}
+
+/* The page at a ring position. */
 static int ring_page(struct log_reader *lr, uint64_t position, const uint8_t **ret_page)
 {
-	struct thin_pool *pool = lr->pool;
-	struct iovec iov;
-	struct dev_io io;
-	int r;
+	uint64_t index = position / LOG_CHUNK_PAGES;
+	struct log_chunk *c = &lr->chunk[index % LOG_CHUNKS];
 
-	if (position < lr->chunk_first || position >= lr->chunk_first + lr->chunk_count) {
-		uint64_t count = pool->log_pages - position;
-
-		count = count < CHUNK_PAGES ? count : CHUNK_PAGES;
-		iov = (struct iovec){ lr->chunk, count * FMT_BLOCK };
-		io = (struct dev_io){ .op = DEV_READ,
-				      .offset = (FMT_LOG_FIRST + position) * FMT_BLOCK,
-				      .len = iov.iov_len,
-				      .iov = &iov,
-				      .iov_count = 1 };
-		lr->chunk_count = 0;
-		r = pool_do_io(pool, &io);
-		if (r)
-			return r;
-		lr->chunk_first = position;
-		lr->chunk_count = count;
-	}
-	*ret_page = lr->chunk + (position - lr->chunk_first) * FMT_BLOCK;
+	if (!c->known || c->index != index)
+		chunk_start(lr, c, index);
+	if (c->busy || position % LOG_CHUNK_PAGES == 0)
+		read_ahead(lr, index);
+	chunk_wait(lr, c);
+	if (c->io.res)
+		return c->io.res;
+	*ret_page = c->data + position % LOG_CHUNK_PAGES * FMT_BLOCK;
 	return 0;
 }
+
+/* ---- the chain ---- */
 
 static bool chains(const struct log_reader *lr, const void *page)
 {

@@ -9,15 +9,27 @@
 
 #include "thin/pool.h"
 
+#define LOG_CHUNK_PAGES 256u
+#define LOG_CHUNKS	4u /* in memory: the one being looked at and what is read ahead */
+
+/* A piece of the ring; piece `index` is only ever in slot index % LOG_CHUNKS. */
+struct log_chunk {
+	uint64_t index;
+	uint8_t *data;
+	struct dev_io io;
+	struct iovec iov;
+	bool known; /* it has, or gets, piece `index` */
+	bool busy;
+};
+
 struct log_reader {
 	struct thin_pool *pool;
 	const uint8_t *shadow; /* THIN_SHADOW_BYTES or NULL */
 	uint64_t nonce, first;
 	uint32_t first_pred;
-	uint8_t *chunk;			   /* a piece of the ring */
-	uint64_t chunk_first, chunk_count; /* ring positions in it */
-	uint8_t *page;			   /* the page handed out */
-	uint64_t next;			   /* sequence */
+	struct log_chunk chunk[LOG_CHUNKS];
+	uint8_t *page; /* the page handed out */
+	uint64_t next; /* sequence */
 	uint32_t pred;
 	bool from_shadow; /* the page handed out is not (whole) in the ring */
 };

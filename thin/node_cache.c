@@ -39,18 +39,9 @@ int node_cache_init(struct thin_pool *pool, uint64_t bytes)
 		return -ENOMEM;
 	}
 	if (nc->pages_bytes >= PREFAULT_FROM) {
+		memory_huge(nc->node, nc->node_bytes);
 		memory_huge(nc->pages, nc->pages_bytes);
 		prefault_start(&nc->prefault, nc->pages, nc->pages_bytes);
-	}
-	for (uint32_t i = nc->count; i-- > 0;) {
-		struct node *n = &nc->node[i];
-
-		n->pool = pool;
-		n->index = i;
-		n->page = &nc->pages[i];
-		STAILQ_INIT(&n->waiters);
-		n->hash_next = nc->unused;
-		nc->unused = i + 1;
 	}
 	nc->unused_count = nc->count;
 	return 0;
@@ -116,11 +107,25 @@ static bool evictable(const struct node *n)
 	       STAILQ_EMPTY(&n->waiters);
 }
 
+static void slot_make(struct thin_pool *pool)
+{
+	struct node_cache *nc = &pool->nodes;
+	struct node *n = &nc->node[nc->fresh];
+
+	n->pool = pool;
+	n->index = nc->fresh;
+	n->page = &nc->pages[nc->fresh];
+	STAILQ_INIT(&n->waiters);
+	nc->unused = ++nc->fresh;
+}
+
 static struct node *slot_take(struct thin_pool *pool)
 {
 	struct node_cache *nc = &pool->nodes;
 	struct node *n;
 
+	if (!nc->unused && nc->fresh < nc->count)
+		slot_make(pool);
 	for (uint64_t i = 0; !nc->unused && i < 2ull * nc->count; i++) {
 		n = &nc->node[nc->hand];
 		nc->hand = nc->hand + 1 < nc->count ? nc->hand + 1 : 0;
@@ -163,12 +168,8 @@ static bool page_valid(const struct thin_pool *pool, const struct node *n)
 	return true;
 }
 
-static void load_done(struct dev_io *io)
+void node_load_end(struct thin_pool *pool, struct node *n, int res)
 {
-	struct node *n = io->user;
-	struct thin_pool *pool = n->pool;
-	int res = io->res;
-
 	assert(n->state == NODE_LOADING);
 	pool->nodes.loading_count--;
 	space_read_end(&pool->space, &n->read);
@@ -188,7 +189,21 @@ static void load_done(struct dev_io *io)
 	pool_wake_stalled(pool);
 }
 
-static struct node *load_start(struct thin_pool *pool, struct ent e, unsigned level)
+static void load_done(struct dev_io *io)
+{
+	struct node *n = io->user;
+
+	node_load_end(n->pool, n, io->res);
+}
+
+bool node_can_load(struct thin_pool *pool, struct ent e)
+{
+	return !(e.where & FMT_ENT_MEM) && space_valid(&pool->space, ent_pblk(e)) &&
+	       !table_find(&pool->nodes, ent_pblk(e));
+}
+
+/* Behind a check that it is not there yet. */
+static struct node *load_begin(struct thin_pool *pool, struct ent e, unsigned level)
 {
 	struct node *n = slot_take(pool);
 
@@ -203,6 +218,30 @@ static struct node *load_start(struct thin_pool *pool, struct ent e, unsigned le
 	table_insert(&pool->nodes, n);
 	pool->nodes.loading_count++;
 	space_read_begin(&pool->space, &n->read);
+	return n;
+}
+
+struct node *node_load_begin(struct thin_pool *pool, struct ent e, unsigned level)
+{
+	return pool_nodes_available(pool, pool->admitted_nodes + 1) ? load_begin(pool, e, level)
+								    : NULL;
+}
+
+void node_load_abandon(struct thin_pool *pool, struct node *n)
+{
+	assert(n->state == NODE_LOADING && STAILQ_EMPTY(&n->waiters) && !n->dead);
+	pool->nodes.loading_count--;
+	space_read_end(&pool->space, &n->read);
+	table_remove(&pool->nodes, n);
+	slot_release(&pool->nodes, n);
+}
+
+static struct node *load_start(struct thin_pool *pool, struct ent e, unsigned level)
+{
+	struct node *n = load_begin(pool, e, level);
+
+	if (!n)
+		return NULL;
 	n->iov = (struct iovec){ n->page, FMT_BLOCK };
 	n->io = (struct dev_io){ .op = DEV_READ,
 				 .offset = n->at.n * FMT_BLOCK,
@@ -241,10 +280,7 @@ struct node *node_peek(struct thin_pool *pool, struct ent e)
 
 void node_prefetch(struct thin_pool *pool, struct ent e, unsigned level)
 {
-	if (e.where & FMT_ENT_MEM || !space_valid(&pool->space, ent_pblk(e)) ||
-	    table_find(&pool->nodes, ent_pblk(e)))
-		return;
-	if (pool_nodes_available(pool, pool->admitted_nodes + 1))
+	if (node_can_load(pool, e) && pool_nodes_available(pool, pool->admitted_nodes + 1))
 		load_start(pool, e, level);
 }
 

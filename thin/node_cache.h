@@ -67,6 +67,7 @@ struct node_cache {
 	uint32_t *bucket; /* slot + 1 */
 	uint32_t bucket_mask;
 	uint32_t unused; /* slot + 1 */
+	uint32_t fresh;	 /* slots from here on were never used, and their memory not touched */
 	uint32_t hand;
 	uint32_t
 		made_count; /* DIRTY since the last cut, dropped ones included: a replay has them */
@@ -122,6 +123,16 @@ uint32_t node_birth(const struct thin_pool *pool, struct ent e);
 struct node *node_peek(struct thin_pool *pool, struct ent e);
 /* Begin to load it, if it is not there and a slot is to be had; nobody waits. */
 void node_prefetch(struct thin_pool *pool, struct ent e, unsigned level);
+
+/*
+ * For those who read several nodes at once.  Begin: a LOADING node whose page is to be read into;
+ * node_can_load() was true, NULL: no slot.  Then either of the others, before anybody else is told
+ * of it: the page was read, or nothing was and the node is forgotten.
+ */
+bool node_can_load(struct thin_pool *pool, struct ent e);
+struct node *node_load_begin(struct thin_pool *pool, struct ent e, unsigned level);
+void node_load_end(struct thin_pool *pool, struct node *n, int res);
+void node_load_abandon(struct thin_pool *pool, struct node *n);
 
 /* A DIRTY node with an empty page; NULL: no slot (retry when something was freed). */
 struct node *node_new(struct thin_pool *pool, unsigned level);

@@ -12,6 +12,7 @@
 #include "thin/log_reader.h"
 #include "thin/ops.h"
 #include "thin/pool.h"
+#include "thin/replay_ahead.h"
 #include "thin/super.h"
 #include "thin/walk.h"
 
@@ -21,6 +22,7 @@ struct recovery {
 	struct thin_pool *pool;
 	struct super_found found;
 	struct log_reader log;
+	struct replay_ahead *ahead;
 	uint64_t end; /* sequence behind the last page of the chain */
 	uint32_t end_pred;
 	uint64_t mark;	     /* pages up to this one were durable */
@@ -170,10 +172,13 @@ static int see_record(struct recovery *rc, const struct fmt_log_head *page, cons
 
 	(void)page;
 	(void)left;
-	if (le64_get(b->key) >> 56 == FMT_SLOT_OP)
+	if (le64_get(b->key) >> 56 == FMT_SLOT_OP) {
 		see_generation(rc, le32_get(op->generation));
-	else
-		see_generation(rc, le32_get(b->birth));
+		return 0;
+	}
+	see_generation(rc, le32_get(b->birth));
+	replay_ahead_want(rc->ahead, le64_get(b->volume),
+			  (struct vblk){ le64_get(b->key) & FMT_PBLK_MASK });
 	return 0;
 }
 
@@ -391,10 +396,12 @@ static int pass_2(struct recovery *rc)
 	int r;
 
 	pool->space.replaying = true;
+	replay_ahead_load(rc->ahead);
 	log_reader_rewind(&rc->log);
 	while (rc->log.next < rc->end && (r = log_reader_next(&rc->log, &page)) == 0 && page) {
 		if (le64_get(page->seq) > rc->mark)
 			read_page_data(rc, page);
+		replay_ahead_touch(pool, page);
 		r = each_record(rc, page, replay_record);
 		if (r)
 			return r;
@@ -417,7 +424,10 @@ static int pass_2(struct recovery *rc)
 static void recovery_fini(struct recovery *rc)
 {
 	log_reader_fini(&rc->log);
+	replay_ahead_free(rc->ahead);
+	rc->ahead = NULL;
 	free(rc->blocks);
+	rc->blocks = NULL;
 	if (rc->pool)
 		pool_free(rc->pool);
 	rc->pool = NULL;
@@ -447,6 +457,7 @@ static int replay(struct recovery *rc, struct thin_dev *dev, const struct thin_o
 		return err_set(rc->err, -ENOMEM, "out of memory");
 	rc->generation = rc->pool->generation;
 	if (log_reader_init(&rc->log, rc->pool, sb, params->shadow) ||
+	    replay_ahead_new(rc->pool, &rc->ahead) ||
 	    posix_memalign((void **)&rc->blocks, FMT_BLOCK, FMT_LOG_SLOTS * FMT_BLOCK))
 		return err_set(rc->err, -ENOMEM, "out of memory");
 	r = pass_1(rc);
