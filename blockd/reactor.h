@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 #include "blockd/mailbox.h"
@@ -98,6 +99,7 @@ struct reactor_task {
 	int res;
 	struct reactor_task *next; /* of those that wait for connections to end */
 	uint64_t cut_id, cut_vol, cut_before;
+	bool cut_snapshots;
 	uint32_t drain_ms;
 	char cut_name[THIN_PATH_MAX + 1];
 };
@@ -184,13 +186,49 @@ int reactor_list_latencies(struct reactor *reactor, struct reactor_latency_info 
 void reactor_get_stat(struct reactor *reactor, struct reactor_stat *ret_stat);
 
 /*
- * Cut the connections of one volume (NULL: all of them), or the one with `id` (0: any).  What
+ * For whom deleted nodes are still there: up to REACTOR_HEIRS_MAX for each of `ids`, in their
+ * order. Like the lists above.
+ */
+#define REACTOR_HEIRS_MAX 4u
+struct reactor_heir {
+	uint64_t of; /* the deleted one */
+	char path[THIN_PATH_MAX + 1];
+};
+int reactor_list_heirs(struct reactor *reactor, const uint64_t *ids, size_t id_count,
+		       struct reactor_heir **ret_list, size_t *ret_count)
+	__attribute__((warn_unused_result));
+
+/* A volume or snapshot that is open, and who has it open: a client's address, or what a hold says.
+ */
+struct reactor_pin {
+	uint64_t id, of;	      /* of: a snapshot's volume */
+	char path[THIN_PATH_MAX + 1]; /* what is pinned */
+	char by[128];
+	char with[THIN_PATH_MAX + 1]; /* what it is compared with; "": it is exported */
+};
+/* In order of `id`; like the lists above. */
+int reactor_list_pins(struct reactor *reactor, struct reactor_pin **ret_list, size_t *ret_count)
+	__attribute__((warn_unused_result));
+
+/* On the reactor's thread: something else than a connection has these open (`base` may be NULL),
+ * until reactor_unhold().  The hold is the caller's. */
+struct reactor_hold {
+	LIST_ENTRY(reactor_hold) link;
+	const char *by; /* in a sentence behind "in use by" */
+	struct thin_vol *vol, *base;
+};
+void reactor_hold(struct reactor *reactor, struct reactor_hold *hold);
+void reactor_unhold(struct reactor_hold *hold);
+
+/*
+ * Cut the connections that have this volume or snapshot open, as their export or to compare with,
+ * or with `snapshots` one of the volume's (NULL: all of them), or the one with `id` (0: any).  What
  * they have in flight finishes in the engine but is not answered.  When no handle of theirs is
  * left, task->done gets the number cut: from then on THIN_VOL_DELETE and the like do not see
  * these handles (a client may of course have connected anew).  `task` needs only `done` and `user`;
  * its `run` is overwritten.
  */
-void reactor_cut_conns(struct reactor *reactor, const char *volume, uint64_t id,
+void reactor_cut_conns(struct reactor *reactor, const char *volume, bool snapshots, uint64_t id,
 		       struct reactor_task *task);
 
 /*

@@ -57,7 +57,7 @@ static struct reactor_vol *vol_take(struct reactor *r, uint64_t id)
 static bool cut_matches(const struct reactor_task *task, const struct session *s)
 {
 	return s->seq < task->cut_before && (!task->cut_id || s->adopt.id == task->cut_id) &&
-	       (!task->cut_vol || s->vol->id == task->cut_vol);
+	       (!task->cut_vol || session_pins(s, task->cut_vol, task->cut_snapshots));
 }
 
 static bool cut_is_over(const struct reactor *r, const struct reactor_task *task)
@@ -406,11 +406,12 @@ static void run_cut(struct reactor *r, struct reactor_task *task)
 	look_at_waiters(r);
 }
 
-void reactor_cut_conns(struct reactor *r, const char *volume, uint64_t id,
+void reactor_cut_conns(struct reactor *r, const char *volume, bool snapshots, uint64_t id,
 		       struct reactor_task *task)
 {
 	task->run = run_cut;
 	task->cut_id = id;
+	task->cut_snapshots = snapshots;
 	snprintf(task->cut_name, sizeof(task->cut_name), "%s", volume ? volume : "");
 	reactor_post(r, task);
 }

@@ -265,6 +265,51 @@ int reactor_list_lineage(struct reactor *r, uint64_t after, size_t max,
 	return 0;
 }
 
+struct heirs_slice {
+	struct list list;
+	const uint64_t *ids;
+	size_t id_count;
+};
+
+static int list_heirs(struct reactor *r, void *arg)
+{
+	struct heirs_slice *s = arg;
+	uint64_t heirs[REACTOR_HEIRS_MAX];
+	struct thin_vol_stat stat;
+
+	for (unsigned n = 0; n < SLICE && s->id_count; n++, s->ids++, s->id_count--) {
+		uint32_t count = thin_heirs(r->pool, *s->ids, heirs, REACTOR_HEIRS_MAX);
+
+		for (uint32_t i = 0; i < count; i++) {
+			struct reactor_heir *heir = list_add(&s->list);
+
+			if (!heir)
+				return -ENOMEM;
+			if (thin_lineage_next(r->pool, heirs[i] - 1, &stat) == 0)
+				memcpy(heir->path, stat.path, sizeof(heir->path));
+			heir->of = *s->ids;
+		}
+	}
+	return 0;
+}
+
+int reactor_list_heirs(struct reactor *r, const uint64_t *ids, size_t id_count,
+		       struct reactor_heir **ret_list, size_t *ret_count)
+{
+	struct heirs_slice s = { { .item_size = sizeof(**ret_list) }, ids, id_count };
+	int rc = 0;
+
+	while (!rc && s.id_count)
+		rc = reactor_call(r, list_heirs, &s);
+	if (rc) {
+		free(s.list.items);
+		return rc;
+	}
+	*ret_list = (struct reactor_heir *)s.list.items;
+	*ret_count = s.list.count;
+	return 0;
+}
+
 static int get_stat(struct reactor *r, void *arg)
 {
 	struct reactor_stat *stat = arg;

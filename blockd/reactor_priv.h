@@ -38,7 +38,8 @@ struct reactor {
 	uint32_t session_count;
 	uint64_t session_seq, freed_seen;
 	struct reactor_vols vols;
-	uint32_t open_tasks;	     /* tasks under way, those that wait here included */
+	uint32_t open_tasks; /* tasks under way, those that wait here included */
+	LIST_HEAD(, reactor_hold) holds;
 	struct reactor_task *cuts;   /* wait for sessions to end */
 	struct reactor_task *drains; /* wait for all of them to end */
 	bool draining, again, stopping;

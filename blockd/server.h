@@ -77,6 +77,7 @@ struct reactor *server_find_pool(const struct server *server, const char *name);
 struct server_bar {
 	const struct reactor *reactor;
 	const char *volume;
+	bool snapshots;		 /* of the volume are barred too */
 	struct server_bar *next; /* private */
 };
 void server_bar(struct server *server, struct server_bar *bar);

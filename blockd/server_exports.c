@@ -92,10 +92,18 @@ static void fill(const struct server *server, const struct reactor *r,
 	describe(server, r, stat->path, export->description, sizeof(export->description));
 }
 
-static bool is_barred(const struct server *server, const struct reactor *r, const char *volume)
+static bool bars(const struct server_bar *bar, const char *path)
+{
+	size_t len = strlen(bar->volume);
+
+	return !strncmp(path, bar->volume, len) &&
+	       (!path[len] || (bar->snapshots && path[len] == '@'));
+}
+
+static bool is_barred(const struct server *server, const struct reactor *r, const char *path)
 {
 	for (const struct server_bar *bar = server->bars; bar; bar = bar->next)
-		if (bar->reactor == r && !strcmp(bar->volume, volume))
+		if (bar->reactor == r && bars(bar, path))
 			return true;
 	return false;
 }
@@ -152,6 +160,8 @@ static int open_all(struct client *client, struct reactor *r, const char *volume
 
 	for (size_t i = 0; i < base_count && !rc; i++) {
 		rc = base_path(volume, bases[i].name, paths[i]);
+		if (!rc && is_barred(client->server, r, paths[i]))
+			rc = -ESTALE;
 		names[i] = paths[i];
 		ids[i] = bases[i].id;
 	}
@@ -162,7 +172,7 @@ static int open_all(struct client *client, struct reactor *r, const char *volume
 	client->server->stat.refusals++;
 	if (rc == -ESTALE)
 		return err_set(err, -ENOENT,
-			       "a snapshot whose dirty bitmap was selected has just been deleted");
+			       "a snapshot whose dirty bitmap was selected is gone or going");
 	return err_set(err, rc,
 		       rc == -ENOENT ? "no such export: just deleted"
 				     : "the volume can not be opened");

@@ -80,6 +80,8 @@ void session_cut(struct session *s, const char *reason);
 bool session_tick(struct session *s, uint64_t now_ms);
 /* The socket is closed and nothing is in flight: it can be ended. */
 bool session_is_over(const struct session *s);
+/* It has volume `id` open, or with `snapshots` one of its snapshots: reactor_pins.c. */
+bool session_pins(const struct session *s, uint64_t id, bool snapshots);
 /* Can be received from at once. */
 bool session_can_receive(const struct session *s);
 

@@ -211,6 +211,8 @@ static void count_volume(struct catalog *c, const struct volume *vol, int by)
 		c->volume_count += (uint64_t)(int64_t)by;
 	else if (vol->state == VOLUME_SNAPSHOT)
 		c->snapshot_count += (uint64_t)(int64_t)by;
+	else
+		c->hidden_count += (uint64_t)(int64_t)by;
 }
 
 void volume_insert(struct catalog *c, struct volume *vol)
@@ -265,6 +267,7 @@ void volume_remove(struct catalog *c, struct volume *vol)
 	assert(TAILQ_EMPTY(&vol->ranges) && TAILQ_EMPTY(&vol->range_waiting));
 	assert(!vol->child_count && !vol->parent && vol->state == VOLUME_HIDDEN);
 	RB_REMOVE(volume_ids, &c->ids, vol);
+	count_volume(c, vol, -1);
 	catalog_free_slot(c, vol->slot);
 	free(vol->lock);
 	free(vol);
@@ -281,6 +284,7 @@ void volume_hide(struct thin_pool *pool, struct volume *vol)
 		pool->promised_blocks -= volume_promise(vol);
 	}
 	vol->state = VOLUME_HIDDEN;
+	count_volume(c, vol, 1);
 	vol->generation = vol->generation ? vol->generation : pool->generation;
 	volume_touch(pool, vol);
 }
@@ -307,6 +311,8 @@ void volume_count(struct thin_pool *pool, struct volume *vol, int64_t mapped, in
 	pool->promised_blocks -= volume_promise(vol);
 	vol->mapped_blocks += (uint64_t)mapped;
 	vol->own_blocks += (uint64_t)own;
+	if (vol->held)
+		pool->lineage.held_blocks += (uint64_t)own;
 	vol->reserved_blocks += (uint64_t)reserved;
 	pool->promised_blocks += volume_promise(vol);
 	if (vol->state == VOLUME_LIVE)

@@ -47,6 +47,7 @@ struct volume {
 	uint32_t child_count;
 	TAILQ_ENTRY(volume) todo; /* lineage: the hidden ones, or those to be counted */
 	bool listed;
+	bool held;		   /* hidden, with several built on it: see lineage.h */
 	bool splicing;		   /* its walk is under way: what lies before the cursor is done */
 	uint64_t cursor;	   /* vblk */
 	uint64_t freed_blocks;	   /* by the splice so far */
@@ -87,7 +88,7 @@ struct catalog {
 	uint64_t zone_slot_count;
 	struct volume_names names;
 	struct volume_ids ids;
-	uint64_t volume_count, snapshot_count;
+	uint64_t volume_count, snapshot_count, hidden_count;
 	uint64_t next_id;
 };
 

@@ -163,9 +163,22 @@ static void expect_reclaim(struct thin_pool *pool, struct volume *vol)
 	volume_touch(pool, vol);
 }
 
+/* Keep count of those that wait for all children but one to go. */
+static void note_held(struct lineage *l, struct volume *vol)
+{
+	bool held = vol->state == VOLUME_HIDDEN && vol->child_count > 1;
+
+	if (held == vol->held)
+		return;
+	vol->held = held;
+	l->held_count += held ? 1 : (uint64_t)-1;
+	l->held_blocks += held ? vol->own_blocks : -vol->own_blocks;
+}
+
 static void children_changed(struct thin_pool *pool, struct volume *parent)
 {
 	pool->lineage.changed = true;
+	note_held(&pool->lineage, parent);
 	if (parent->state == VOLUME_HIDDEN)
 		list(&pool->lineage, parent);
 	recount(pool, parent);
@@ -252,6 +265,11 @@ struct volume *lineage_below(const struct volume *top, struct volume *vol)
 {
 	if (!TAILQ_EMPTY(&vol->children))
 		return TAILQ_FIRST(&vol->children);
+	return lineage_behind(top, vol);
+}
+
+struct volume *lineage_behind(const struct volume *top, struct volume *vol)
+{
 	for (; vol != top; vol = vol->parent)
 		if (TAILQ_NEXT(vol, sibling))
 			return TAILQ_NEXT(vol, sibling);
@@ -289,6 +307,7 @@ int lineage_load(struct thin_pool *pool, struct err *err)
 	for (vol = volume_after_id(&pool->catalog, 0); vol && !r;
 	     vol = volume_after_id(&pool->catalog, vol->id)) {
 		list(l, vol);
+		note_held(l, vol);
 		if (!vol->splicing)
 			continue;
 		if (l->splice || vol->child_count != 1 || vol->state != VOLUME_HIDDEN ||

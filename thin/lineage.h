@@ -60,7 +60,8 @@ struct lineage {
 	struct volume *count;		/* the snapshot being counted */
 	uint64_t count_cursor, counted;
 	uint64_t count_steps;
-	uint64_t count_from_ms; /* no count begins earlier */
+	uint64_t count_from_ms;		  /* no count begins earlier */
+	uint64_t held_count, held_blocks; /* hidden with several children, and what is their own */
 	unsigned turns;
 	bool changed; /* worth looking for something to do */
 	bool waiting; /* the task is on a node's list of waiters or stalled */
@@ -94,6 +95,8 @@ void lineage_hide(struct thin_pool *pool, struct volume *vol);
 /* What is built on `top`, one after the other, each before what is built on it: the one behind
  * `vol`, which is `top` at first.  NULL: that was all. */
 struct volume *lineage_below(const struct volume *top, struct volume *vol);
+/* The same, passing over what is built on `vol`. */
+struct volume *lineage_behind(const struct volume *top, struct volume *vol);
 
 /* Blocks that deleting it would free; false: being counted, this is what was known last. */
 bool lineage_exclusive(const struct volume *vol, uint64_t *ret_blocks);

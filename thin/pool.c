@@ -576,6 +576,10 @@ void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_sta
 	ret_stat->log_used_bytes = (pool->journal.seq - pool->journal.start) * FMT_BLOCK;
 	ret_stat->volume_count = pool->catalog.volume_count;
 	ret_stat->snapshot_count = pool->catalog.snapshot_count;
+	ret_stat->deleted_count = pool->catalog.hidden_count;
+	ret_stat->reclaim_trees = pool->reclaim.count;
+	ret_stat->held_count = pool->lineage.held_count;
+	ret_stat->held_blocks = pool->lineage.held_blocks;
 	ret_stat->node_cache_bytes = pool->nodes.pages_bytes;
 	ret_stat->node_dirty_count = pool->nodes.dirty_count;
 	ret_stat->data_cache_bytes = pool->data.bytes;

@@ -165,6 +165,7 @@ static void give_back_block(struct thin_pool *pool, struct reclaim_item *it, str
 		return;
 	data_cache_drop(&pool->data, ent_pblk(e).n);
 	space_free_at_checkpoint(&pool->space, ent_pblk(e), pool->checkpoint + 1);
+	pool->stat.reclaimed_blocks++;
 	if (owner) {
 		volume_count(pool, owner, 0, -1, 0);
 	} else if (it->left) {

@@ -61,6 +61,7 @@ static void exclusive_block(struct walk *w, struct ent e)
 	data_cache_drop(&pool->data, ent_pblk(e).n);
 	space_free_at_checkpoint(&pool->space, ent_pblk(e), pool->checkpoint + 1);
 	snap->freed_blocks++;
+	pool->stat.reclaimed_blocks++;
 	if (snap->reclaiming_blocks) {
 		snap->reclaiming_blocks--;
 		pool->reclaim_blocks--;

@@ -140,6 +140,13 @@ struct thin_pool_stat {
 	uint64_t replayed_records, skipped_records;
 	uint64_t readahead_bytes;
 	uint64_t cache_hits, cache_misses; /* blocks that reads found in the data cache, or not */
+	uint64_t reclaimed_blocks;	   /* data blocks of deleted things, given back */
+	/* what has been deleted and is still there */
+	uint64_t reclaim_trees; /* of volumes and trims, given back one after the other */
+	uint64_t deleted_count; /* snapshots and volumes */
+	/* of these, such that several others are built on: they wait until one is left */
+	uint64_t held_count;
+	uint64_t held_blocks; /* ... and hold so many that their ancestors do not have */
 };
 void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_stat);
 
@@ -191,6 +198,9 @@ int thin_lineage_next(const struct thin_pool *pool, uint64_t after, struct thin_
 /* The nearest ancestor of `id` that is a snapshot, but none of volume `of`; -ENOENT. */
 int thin_ancestor_next(const struct thin_pool *pool, uint64_t id, uint64_t of,
 		       struct thin_vol_stat *ret_stat);
+/* For whom a deleted one is still there: those built on it that are not deleted themselves, nearest
+ * first, at most `max` ids.  Returns how many it has given. */
+uint32_t thin_heirs(const struct thin_pool *pool, uint64_t id, uint64_t *ids, uint32_t max);
 /* Both have come from the same volume, by snapshots, clones and rollbacks: they may share blocks,
  * and what differs between them says something. */
 bool thin_lineage_related(const struct thin_pool *pool, uint64_t a, uint64_t b);

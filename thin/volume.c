@@ -151,6 +151,22 @@ bool thin_lineage_related(const struct thin_pool *pool, uint64_t a, uint64_t b)
 	return root && root == root_of(pool, b);
 }
 
+uint32_t thin_heirs(const struct thin_pool *pool, uint64_t id, uint64_t *ids, uint32_t max)
+{
+	struct volume *top = volume_by_id((struct catalog *)&pool->catalog, id), *v = top;
+	uint32_t count = 0;
+
+	while (v && count < max) {
+		if (v == top || v->state == VOLUME_HIDDEN) {
+			v = lineage_below(top, v);
+			continue;
+		}
+		ids[count++] = v->id;
+		v = lineage_behind(top, v);
+	}
+	return count;
+}
+
 int thin_vol_find(const struct thin_pool *pool, const char *name, struct thin_vol_stat *ret_stat)
 {
 	return stat_of(pool, volume_by_path((struct catalog *)&pool->catalog, name), ret_stat);

@@ -229,6 +229,58 @@ static json_t *node_json(const char *pool, const struct thin_vol_stat *st)
 			 (json_int_t)st->child_count, "created_s", (json_int_t)st->created_s);
 }
 
+/* Who has which row open; the pins are in order of ids, as the rows are. */
+static int add_pins(json_t *rows, size_t first, struct blockd_pool *pool,
+		    const struct thin_vol_stat *stats, size_t count)
+{
+	CLEANUP_FREE struct reactor_pin *pins = NULL;
+	size_t pin_count = 0, p = 0;
+	int rc = reactor_list_pins(pool->reactor, &pins, &pin_count);
+
+	for (size_t i = 0; i < count; i++) {
+		json_t *list = json_array();
+
+		while (p < pin_count && pins[p].id < stats[i].id)
+			p++;
+		for (; p < pin_count && pins[p].id == stats[i].id; p++)
+			(void)json_array_append_new(
+				list, pins[p].with[0]
+					      ? json_pack("{s:s, s:s, s:s}", "by", pins[p].by,
+							  "use", "compare", "with", pins[p].with)
+					      : json_pack("{s:s, s:s}", "by", pins[p].by, "use",
+							  "export"));
+		(void)json_object_set_new(json_array_get(rows, first + i), "pins", list);
+	}
+	return rc;
+}
+
+/* For whom deleted ones are still there. */
+static int add_heirs(json_t *rows, size_t first, struct blockd_pool *pool,
+		     const struct thin_vol_stat *stats, size_t count)
+{
+	CLEANUP_FREE struct reactor_heir *heirs = NULL;
+	CLEANUP_FREE uint64_t *ids = calloc(count + 1, sizeof(*ids));
+	size_t id_count = 0, heir_count = 0, h = 0;
+	int rc;
+
+	if (!ids)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++)
+		if (stats[i].state == THIN_VOL_HIDDEN)
+			ids[id_count++] = stats[i].id;
+	rc = reactor_list_heirs(pool->reactor, ids, id_count, &heirs, &heir_count);
+	for (size_t i = 0; i < count; i++) {
+		json_t *list = stats[i].state == THIN_VOL_HIDDEN ? json_array() : NULL;
+
+		if (!list)
+			continue;
+		for (; h < heir_count && heirs[h].of == stats[i].id; h++)
+			(void)json_array_append_new(list, json_string(heirs[h].path));
+		(void)json_object_set_new(json_array_get(rows, first + i), "held_for", list);
+	}
+	return rc;
+}
+
 static int lineage_rows(struct page *page, struct blockd_pool *pool, const char *place, size_t max,
 			char ret_last[THIN_NAME_MAX + 1])
 {
@@ -236,8 +288,14 @@ static int lineage_rows(struct page *page, struct blockd_pool *pool, const char 
 	size_t count = 0;
 	int rc = reactor_list_lineage(pool->reactor, strtoull(place, NULL, 10), max, &list, &count);
 
+	size_t first = json_array_size(page->rows);
+
 	for (size_t i = 0; i < count; i++)
 		(void)json_array_append_new(page->rows, node_json(pool->conf->name, &list[i]));
+	if (rc == 0)
+		rc = add_pins(page->rows, first, pool, list, count);
+	if (rc == 0)
+		rc = add_heirs(page->rows, first, pool, list, count);
 	if (count)
 		snprintf(ret_last, THIN_NAME_MAX + 1, "%" PRIu64, list[count - 1].id);
 	return rc;

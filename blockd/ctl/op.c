@@ -11,8 +11,8 @@
 #include "common/base/cleanup.h"
 #include "common/daemon/log.h"
 
-#define CUT_MAX	  20 /* the bar lets nobody new in: more than one round is rare already */
-#define PEERS_MAX 3  /* named in a refusal */
+#define CUT_MAX	 20 /* the bar lets nobody new in: more than one round is rare already */
+#define PINS_MAX 3  /* named in a refusal */
 
 /* ---- life ---- */
 
@@ -36,6 +36,7 @@ static void op_free(struct op *op)
 	server_unbar(op->daemon->server, &op->bar);
 	if (op->holds)
 		op->target.pool->op_count--;
+	free(op->own);
 	free(op);
 }
 
@@ -70,20 +71,84 @@ void op_drop(struct op *op)
 	op_free(op);
 }
 
+/* ---- what is in use ---- */
+
+static bool is_in_the_way(const struct op *op, const struct reactor_pin *pin)
+{
+	return pin->id == op->target.stat.id || (op->snapshots && pin->of == op->target.stat.id);
+}
+
+/* "exported to unix:pid=812,uid=64055", with a name when it is another than the op's */
+static size_t name_pin(const struct op *op, const struct reactor_pin *pin, char *buf, size_t size)
+{
+	bool other = pin->id != op->target.stat.id;
+	int n;
+
+	if (pin->with[0])
+		n = snprintf(buf, size, "%s%scompared with '%s' by %s", other ? pin->path : "",
+			     other ? " " : "", pin->with, pin->by);
+	else
+		n = snprintf(buf, size, "%s%sexported to %s", other ? pin->path : "",
+			     other ? " " : "", pin->by);
+	return (size_t)n < size ? (size_t)n : size - 1;
+}
+
+/* PINS_MAX of them, then "and 2 more"; false: nobody is seen. */
+static bool name_pins(const struct op *op, char *buf, size_t size)
+{
+	CLEANUP_FREE struct reactor_pin *list = NULL;
+	size_t count = 0, all = 0, used = 0;
+
+	if (reactor_list_pins(op->target.pool->reactor, &list, &count) < 0)
+		return false;
+	for (size_t i = 0; i < count; i++) {
+		if (!is_in_the_way(op, &list[i]) || all++ >= PINS_MAX)
+			continue;
+		if (all > 1 && used + 3 < size)
+			used += (size_t)snprintf(buf + used, size - used, ", ");
+		used += name_pin(op, &list[i], buf + used, size - used);
+	}
+	if (all > PINS_MAX && used + 1 < size)
+		snprintf(buf + used, size - used, " and %zu more", all - PINS_MAX);
+	return all > 0;
+}
+
+static void refuse_busy(struct op *op)
+{
+	const char *kind = op->target.stat.of ? "snapshot" : "volume", *name = op->target.name;
+	struct err err = { 0 };
+	char pins[320];
+
+	if (!name_pins(op, pins, sizeof(pins)))
+		(void)err_set(&err, -EBUSY,
+			      "%s '%s' is open: a connection is just coming or going; try again",
+			      kind, name);
+	else if (op->force)
+		(void)err_set(&err, -EBUSY, "%s '%s' is open and does not close: %s; try again",
+			      kind, name, pins);
+	else
+		(void)err_set(&err, -EBUSY,
+			      "%s '%s' is open: %s; disconnect there, or --force closes these "
+			      "connections first",
+			      kind, name, pins);
+	op_refuse(op, &err);
+}
+
 /* The engine's answer as a sentence. */
 static void op_failed(struct op *op, int res)
 {
 	const char *pool = op->target.pool->subject, *name = op->target.name;
 	struct err err = { 0 };
 
+	if (op->explain && op->explain(op, res, &err)) {
+		op_refuse(op, &err);
+		return;
+	}
 	if (res == -EEXIST)
 		(void)err_set(&err, res, "%s: volume '%s' exists already", pool,
 			      op->new_name[0] ? op->new_name : name);
 	else if (res == -ENOENT)
 		(void)err_set(&err, res, "%s: no volume '%s'", pool, name);
-	else if (res == -EBUSY)
-		(void)err_set(&err, res, "volume '%s' is open%s", name,
-			      op->force ? " and does not close" : "");
 	else if (res == -ENOTEMPTY)
 		(void)err_set(&err, res,
 			      "volume '%s' has snapshots; --snapshots removes them with it", name);
@@ -142,10 +207,11 @@ static void op_cut(struct op *op)
 	if (op->cuts++ == 0) {
 		op->bar.reactor = op->target.pool->reactor;
 		op->bar.volume = op->target.name;
+		op->bar.snapshots = op->snapshots;
 		server_bar(op->daemon->server, &op->bar);
 	}
 	op->task.done = op_cut_done;
-	reactor_cut_conns(op->target.pool->reactor, op->target.name, 0, &op->task);
+	reactor_cut_conns(op->target.pool->reactor, op->target.name, op->snapshots, 0, &op->task);
 }
 
 static void op_done(struct reactor_task *task, int res)
@@ -154,51 +220,22 @@ static void op_done(struct reactor_task *task, int res)
 
 	if (res == -EBUSY && op->force && op->cuts < CUT_MAX)
 		op_cut(op);
+	else if (res == -EBUSY)
+		refuse_busy(op);
 	else if (res < 0)
 		op_failed(op, res);
 	else
 		op->answer(op);
 }
 
-/* "unix:pid=812,uid=64055, tcp:10.0.0.7:40112 and 2 more" */
-static void name_peers(const struct target *target, char *buf, size_t size)
-{
-	CLEANUP_FREE struct reactor_conn_info *list = NULL;
-	size_t count = 0, named = 0, all = 0, used = 0;
-
-	buf[0] = '\0';
-	if (reactor_list_conns(target->pool->reactor, &list, &count) < 0)
-		return;
-	for (size_t i = 0; i < count; i++) {
-		if (strcmp(list[i].volume, target->name) != 0)
-			continue;
-		all++;
-		if (named == PEERS_MAX || used >= size)
-			continue;
-		used += (size_t)snprintf(buf + used, size - used, "%s%s", named ? ", " : " by ",
-					 list[i].peer);
-		named++;
-	}
-	if (all > named && used < size)
-		snprintf(buf + used, size - used, " and %zu more", all - named);
-}
-
 void op_need_closed(struct op *op)
 {
-	struct err err = { 0 };
-	char peers[300];
-
-	if (op->target.stat.open_count == 0) {
+	if (op->target.stat.open_count == 0)
 		op->submit(op);
-	} else if (op->force) {
+	else if (op->force)
 		op_cut(op);
-	} else {
-		name_peers(&op->target, peers, sizeof(peers));
-		(void)err_set(&err, -EBUSY,
-			      "volume '%s' is open%s; --force closes its connections first",
-			      op->target.name, peers);
-		op_refuse(op, &err);
-	}
+	else
+		refuse_busy(op);
 }
 
 int check_undeclared(const struct op *op, const char *what, struct err *err)

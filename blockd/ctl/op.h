@@ -35,6 +35,9 @@ struct op {
 	struct server_bar bar;	       /* in force after the first cut */
 	void (*submit)(struct op *op); /* after the connections are gone */
 	void (*answer)(struct op *op);
+	/* the verb's own words for an engine's answer; false: it has none.  May be NULL */
+	bool (*explain)(struct op *op, int res, struct err *err);
+	void *own; /* the verb's; freed at the end */
 };
 
 /* NULL: out of memory, answered. */

@@ -16,21 +16,14 @@
 /* ---- snapshot ---- */
 
 struct group {
-	struct op *op;
-	char *names; /* the request's argument, taken apart */
 	const char *list[GROUP_MAX];
 	uint32_t count;
+	char names[]; /* the request's argument, taken apart */
 };
-
-static void group_free(struct group *g)
-{
-	free(g->names);
-	free(g);
-}
 
 static void group_answer(struct op *op)
 {
-	struct group *g = op->task.req.user;
+	struct group *g = op->own;
 	json_t *names = json_array();
 
 	for (uint32_t i = 0; i < g->count; i++) {
@@ -41,45 +34,24 @@ static void group_answer(struct op *op)
 	       json_pack("{s:s, s:o}", "pool", op->target.pool->conf->name, "snapshots", names));
 }
 
-static void group_done(struct reactor_task *task, int res)
+static bool group_explain(struct op *op, int res, struct err *err)
 {
-	struct op *op = task->user;
-	struct group *g = op->task.req.user;
-	struct err err = { 0 };
-
-	if (res == 0)
-		group_answer(op);
-	else if (res == -EEXIST)
-		op_refuse_text(op, &err, res,
-			       "one of these snapshots exists already; none was taken");
+	(void)op;
+	if (res == -EEXIST)
+		(void)err_set(err, res, "one of these snapshots exists already; none was taken");
 	else if (res == -ENOENT)
-		op_refuse_text(op, &err, res, "one of these volumes is gone; none was taken");
+		(void)err_set(err, res, "one of these volumes is gone; none was taken");
 	else if (res == -EINVAL)
-		op_refuse_text(op, &err, res,
-			       "a volume may stand only once in a group; none was taken");
+		(void)err_set(err, res, "a volume may stand only once in a group; none was taken");
 	else if (res == -ENOSPC)
-		op_refuse_text(op, &err, res,
-			       "no space left: a fully reserved volume needs the promise of its "
-			       "blocks again; none was taken");
+		(void)err_set(err, res,
+			      "no space left: a fully reserved volume needs the promise of its "
+			      "blocks again; none was taken");
 	else if (res == -E2BIG)
-		op_refuse_text(op, &err, res, "too many or too long names for one group");
+		(void)err_set(err, res, "too many or too long names for one group");
 	else
-		op_refuse_text(op, &err, res, "snapshot: %s", strerror(-res));
-	group_free(g);
-}
-
-/* On the reactor's thread: `user` of the request is ours until the end. */
-static void group_req_done(struct thin_req *req, int res)
-{
-	struct group *g = req->user;
-
-	reactor_task_finish(&g->op->task, res);
-}
-
-static void group_run(struct reactor *reactor, struct reactor_task *task)
-{
-	task->req.done = group_req_done;
-	thin_submit(reactor_pool(reactor), &task->req);
+		return false;
+	return true;
 }
 
 /* One member; all must be in one pool. */
@@ -110,53 +82,41 @@ static int group_add(struct op *op, struct group *g, char *path, struct err *err
 	return 0;
 }
 
-static int group_take(struct op *op, struct group *g, struct err *err)
+static int group_take(struct op *op, struct err *err)
 {
 	const char *names;
 	char *save = NULL;
+	struct group *g;
 	int rc = 0;
 
 	if (ctl_arg_text(op->req, "snapshots", true, &names) < 0)
 		return -EAGAIN;
-	g->names = strdup(names);
-	if (!g->names)
+	g = op->own = calloc(1, sizeof(*g) + strlen(names) + 1);
+	if (!g)
 		return err_set(err, -ENOMEM, "out of memory");
+	strcpy(g->names, names);
 	for (char *p = strtok_r(g->names, " ", &save); p && rc == 0; p = strtok_r(NULL, " ", &save))
 		rc = group_add(op, g, p, err);
 	if (rc == 0 && !g->count)
 		rc = err_set(err, -EINVAL, "expected VOL@SNAP");
+	op->explain = group_explain;
 	return rc;
+}
+
+static void group_submit(struct op *op)
+{
+	struct group *g = op->own;
+
+	op->task.req = (struct thin_req){ .op = THIN_SNAPSHOT,
+					  .names = g->list,
+					  .name_count = g->count,
+					  .time_s = (uint64_t)time(NULL) };
+	op_post(op);
 }
 
 void verb_snapshot(struct ctl_request *req, void *ctx)
 {
-	struct op *op = op_new(req, ctx);
-	struct group *g = calloc(1, sizeof(*g));
-	struct err err = { 0 };
-	int rc;
-
-	if (!op || !g) {
-		if (op)
-			op_refuse_text(op, &err, -ENOMEM, "out of memory");
-		free(g);
-		return;
-	}
-	g->op = op;
-	rc = group_take(op, g, &err);
-	if (rc < 0) {
-		group_free(g);
-		op_reject(op, rc, &err);
-		return;
-	}
-	op_hold(op);
-	op->task.req = (struct thin_req){ .op = THIN_SNAPSHOT,
-					  .names = g->list,
-					  .name_count = g->count,
-					  .time_s = (uint64_t)time(NULL),
-					  .user = g };
-	op->task.run = group_run;
-	op->task.done = group_done;
-	reactor_post(op->target.pool->reactor, &op->task);
+	op_start(req, ctx, group_take, group_submit, group_answer);
 }
 
 /* ---- clone ---- */
@@ -249,121 +209,151 @@ void verb_rollback(struct ctl_request *req, void *ctx)
 
 /* ---- diff ---- */
 
+/* One answer's worth of a comparison.  The next one names the ids, so that what it goes on with is
+ * what it began with. */
 struct diff {
-	struct op *op;
 	char base[THIN_PATH_MAX + 1];
-	uint64_t offset;
+	uint64_t id, base_id, offset;
+	struct reactor_hold hold;
 	struct thin_extent extents[DIFF_EXTENTS];
 };
 
+static void diff_close(struct diff *d)
+{
+	thin_vol_close(d->hold.vol);
+	thin_vol_close(d->hold.base);
+}
+
 static void diff_done(struct thin_req *req, int res)
 {
-	struct diff *d = req->user;
+	struct op *op = req->user;
+	struct diff *d = op->own;
 
-	thin_vol_close(req->vol);
-	thin_vol_close(req->base);
-	reactor_task_finish(&d->op->task, res);
+	reactor_unhold(&d->hold);
+	diff_close(d);
+	reactor_task_finish(&op->task, res);
+}
+
+static int diff_open(struct thin_pool *pool, const char *name, uint64_t id,
+		     struct thin_vol **ret_vol)
+{
+	struct thin_vol_stat stat;
+	int rc = thin_vol_open(pool, name, ret_vol);
+
+	if (rc < 0)
+		return rc;
+	thin_vol_stat(*ret_vol, &stat);
+	return stat.id == id ? 0 : -ESTALE;
 }
 
 /* On the reactor's thread. */
 static void diff_run(struct reactor *reactor, struct reactor_task *task)
 {
-	struct diff *d = task->req.user;
+	struct op *op = task->user;
+	struct diff *d = op->own;
 	struct thin_pool *pool = reactor_pool(reactor);
-	struct thin_req *req = &task->req;
-	int rc = thin_vol_open(pool, d->op->target.name, &req->vol);
+	int rc = diff_open(pool, op->target.name, d->id, &d->hold.vol);
 
 	if (rc == 0)
-		rc = thin_vol_open(pool, d->base, &req->base);
-	if (rc == 0 && d->offset >= thin_vol_size_bytes(req->vol))
+		rc = diff_open(pool, d->base, d->base_id, &d->hold.base);
+	if (rc == 0 && d->offset >= thin_vol_size_bytes(d->hold.vol))
 		rc = -EINVAL;
 	if (rc < 0) {
-		thin_vol_close(req->vol);
-		thin_vol_close(req->base);
+		diff_close(d);
 		reactor_task_finish(task, rc);
 		return;
 	}
-	req->len = thin_vol_size_bytes(req->vol) - d->offset;
-	thin_submit(pool, req);
+	d->hold.by = "vdiskctl diff";
+	reactor_hold(reactor, &d->hold);
+	task->req.vol = d->hold.vol;
+	task->req.base = d->hold.base;
+	task->req.len = thin_vol_size_bytes(d->hold.vol) - d->offset;
+	thin_submit(pool, &task->req);
 }
 
-static void diff_finished(struct reactor_task *task, int res)
+static void diff_answer(struct op *op)
 {
-	struct op *op = task->user;
-	struct diff *d = op->task.req.user;
+	struct diff *d = op->own;
 	uint64_t at = d->offset;
-	struct err err = { 0 };
-	json_t *rows;
+	json_t *rows = json_array();
 
-	if (res < 0) {
-		op_refuse_text(op, &err, res, "comparing '%s' with '%s': %s", op->target.name,
-			       d->base, strerror(-res));
-		free(d);
-		return;
-	}
-	rows = json_array();
-	for (uint32_t i = 0; i < task->req.extent_count; i++) {
+	for (uint32_t i = 0; i < op->task.req.extent_count; i++) {
 		if (d->extents[i].flags & THIN_EXTENT_CHANGED)
 			(void)json_array_append_new(
 				rows, json_pack("{s:I, s:I}", "offset", (json_int_t)at, "length",
 						(json_int_t)d->extents[i].len_bytes));
 		at += d->extents[i].len_bytes;
 	}
-	op_end(op, json_pack("{s:o, s:I, s:I}", "changed", rows, "next", (json_int_t)at,
-			     "size_bytes", (json_int_t)op->target.stat.size_bytes));
-	free(d);
+	op_end(op, json_pack("{s:o, s:I, s:I, s:I, s:I}", "changed", rows, "next", (json_int_t)at,
+			     "size_bytes", (json_int_t)op->target.stat.size_bytes, "id",
+			     (json_int_t)d->id, "base_id", (json_int_t)d->base_id));
 }
 
-static int diff_take(struct op *op, struct diff *d, struct err *err)
+static void diff_finished(struct reactor_task *task, int res)
+{
+	struct op *op = task->user;
+	const struct diff *d = op->own;
+	struct err err = { 0 };
+
+	if (res == 0)
+		diff_answer(op);
+	else if (res == -ENOENT || res == -ESTALE)
+		op_refuse_text(op, &err, res, "'%s' or '%s' was deleted during the comparison",
+			       op->target.name, d->base);
+	else
+		op_refuse_text(op, &err, res, "comparing '%s' with '%s': %s", op->target.name,
+			       d->base, strerror(-res));
+}
+
+static int diff_take(struct op *op, struct err *err)
 {
 	struct target base;
+	struct diff *d;
 	const char *name;
 	int rc = op_take_any(op, err);
 
-	if (rc == 0 && ctl_arg_text(op->req, "base", true, &name) < 0)
-		rc = -EAGAIN;
-	if (rc == 0 && ctl_arg_u64(op->req, "offset", false, &d->offset) < 0)
-		rc = -EAGAIN;
-	if (rc == 0)
-		rc = target_find_any(op->daemon, name, &base, err);
+	if (rc < 0)
+		return rc;
+	d = op->own = calloc(1, sizeof(*d));
+	if (!d)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (ctl_arg_text(op->req, "base", true, &name) < 0 ||
+	    ctl_arg_u64(op->req, "offset", false, &d->offset) < 0 ||
+	    ctl_arg_u64(op->req, "id", false, &d->id) < 0 ||
+	    ctl_arg_u64(op->req, "base_id", false, &d->base_id) < 0)
+		return -EAGAIN;
+	rc = target_find_any(op->daemon, name, &base, err);
 	if (rc < 0)
 		return rc;
 	if (base.pool != op->target.pool)
 		return err_set(err, -EINVAL, "'%s' is in another pool", name);
 	if (d->offset % THIN_BLOCK_SIZE)
 		return err_set(err, -EINVAL, "offset: expected a multiple of %u", THIN_BLOCK_SIZE);
+	if (!d->id)
+		d->id = op->target.stat.id;
+	if (!d->base_id)
+		d->base_id = base.stat.id;
 	memcpy(d->base, base.name, sizeof(d->base));
 	return 0;
 }
 
-void verb_diff(struct ctl_request *req, void *ctx)
+static void diff_submit(struct op *op)
 {
-	struct op *op = op_new(req, ctx);
-	struct diff *d = calloc(1, sizeof(*d));
-	struct err err = { 0 };
-	int rc;
+	struct diff *d = op->own;
 
-	if (!op || !d) {
-		if (op)
-			op_refuse_text(op, &err, -ENOMEM, "out of memory");
-		free(d);
-		return;
-	}
-	d->op = op;
-	rc = diff_take(op, d, &err);
-	if (rc < 0) {
-		free(d);
-		op_reject(op, rc, &err);
-		return;
-	}
 	op_hold(op);
 	op->task.req = (struct thin_req){ .op = THIN_DIFF,
 					  .offset = d->offset,
 					  .extents = d->extents,
 					  .extent_max = DIFF_EXTENTS,
 					  .done = diff_done,
-					  .user = d };
+					  .user = op };
 	op->task.run = diff_run;
 	op->task.done = diff_finished;
 	reactor_post(op->target.pool->reactor, &op->task);
+}
+
+void verb_diff(struct ctl_request *req, void *ctx)
+{
+	op_start(req, ctx, diff_take, diff_submit, NULL);
 }

@@ -84,22 +84,67 @@ static const char *text_of(json_t *node, const char *key)
 	return text ? text : "";
 }
 
+/* "unix:pid=812,uid=0 (compares db with it)", or several. */
+static void pins_text(json_t *node, char *buf, size_t size)
+{
+	size_t used = 0, i;
+	json_t *pin;
+
+	buf[0] = '\0';
+	json_array_foreach(json_object_get(node, "pins"), i, pin)
+	{
+		const char *with = text_of(pin, "with");
+
+		if (used + 1 >= size)
+			return;
+		used += (size_t)snprintf(buf + used, size - used, "%s%s%s%s%s", i ? ", " : "",
+					 text_of(pin, "by"), with[0] ? " (compares " : "", with,
+					 with[0] ? " with it)" : "");
+	}
+}
+
+/* " for db, test", of a deleted one; with several heirs it stays until one is left. */
+static void heirs_text(json_t *node, char *buf, size_t size)
+{
+	size_t used = 0, i;
+	json_t *heir;
+
+	buf[0] = '\0';
+	json_array_foreach(json_object_get(node, "held_for"), i, heir)
+	{
+		if (used + 1 >= size)
+			return;
+		used += (size_t)snprintf(buf + used, size - used, "%s%s", i ? ", " : " for ",
+					 json_string_value(heir));
+	}
+}
+
 static void draw_node(struct cli *cli, json_t *node, const char *indent, bool root, bool last)
 {
 	const char *kind = text_of(node, "kind");
 	bool hidden = strcmp(kind, "deleted") == 0, volume = strcmp(kind, "volume") == 0;
-	char line[1024], size[UNITS_TEXT_MAX], more[UNITS_TEXT_MAX];
-	uint64_t alone = (uint64_t)member(node, volume ? "own_bytes" : "exclusive_bytes");
+	bool held = hidden && member(node, "children") > 1;
+	char line[4096], size[UNITS_TEXT_MAX], more[UNITS_TEXT_MAX];
+	char pins[1024], heirs[1024];
+	uint64_t alone = (uint64_t)member(node, volume || held ? "own_bytes"
+						: hidden       ? "reclaiming_bytes"
+							       : "exclusive_bytes");
 
+	pins_text(node, pins, sizeof(pins));
+	heirs_text(held ? node : NULL, heirs, sizeof(heirs));
 	size_format_human((uint64_t)member(node, "used_bytes"), size);
 	size_format_human(alone, more);
-	snprintf(line, sizeof(line), "%s%s%s%s%s  %s, %s %s%s\n", indent,
+	snprintf(line, sizeof(line), "%s%s%s%s%s  %s, %s %s%s%s%s%s\n", indent,
 		 root	? ""
 		 : last ? "`-- "
 			: "|-- ",
 		 hidden ? "(deleted " : "", text_of(node, "name"), hidden ? ")" : "", size, more,
-		 volume ? "of its own" : "alone",
-		 json_is_false(json_object_get(node, "exclusive_exact")) ? " (being counted)" : "");
+		 volume	  ? "of its own"
+		 : held	  ? "held"
+		 : hidden ? "being reclaimed"
+			  : "alone",
+		 json_is_false(json_object_get(node, "exclusive_exact")) ? " (being counted)" : "",
+		 heirs, pins[0] ? "; open: " : "", pins);
 	output_raw(cli->out, line);
 }
 
@@ -256,8 +301,10 @@ int vdiskctl_ls_snapshots(struct cli *cli)
 		{ "own_bytes", "OWN", OUTPUT_SIZE },
 		{ "exclusive_bytes", "ALONE", OUTPUT_SIZE },
 		{ "created_s", "CREATED", OUTPUT_TIME },
+		{ "open", "OPEN", OUTPUT_TEXT },
 		{ 0 },
 	};
+	char pins[1024];
 	json_t *answer, *rows, *node;
 	size_t i;
 	int rc = vdiskctl_ask_list(cli, "lineage", "nodes", &answer);
@@ -268,10 +315,16 @@ int vdiskctl_ls_snapshots(struct cli *cli)
 	json_array_foreach(json_object_get(answer, "nodes"), i,
 			   node) if (strcmp(text_of(node, "kind"), "snapshot") == 0)(void)
 		json_array_append(rows, node);
-	if (output_is_json(cli->out))
+	if (output_is_json(cli->out)) {
 		output_json(cli->out, rows);
-	else
+	} else {
+		json_array_foreach(rows, i, node)
+		{
+			pins_text(node, pins, sizeof(pins));
+			(void)json_object_set_new(node, "open", json_string(pins));
+		}
 		output_table(cli->out, rows, columns, "no snapshots");
+	}
 	json_decref(rows);
 	json_decref(answer);
 	return CLI_OK;
@@ -279,21 +332,26 @@ int vdiskctl_ls_snapshots(struct cli *cli)
 
 /* ---- diff ---- */
 
+/* How far a comparison is, and of what: another snapshot of that name is another one. */
+struct place {
+	json_int_t offset, size, id, base_id;
+};
+
 /* One piece of the answer into `all`; 0, or CLI_... */
-static int ask_diff(struct cli *cli, const char *base, json_int_t *offset, json_int_t *size,
-		    json_t *all)
+static int ask_diff(struct cli *cli, const char *base, struct place *at, json_t *all)
 {
 	json_t *answer;
 	int rc = vdiskctl_ask(cli, "diff",
-			      json_pack("{s:s, s:s, s:I}", "volume", cli->argv[1], "base", base,
-					"offset", *offset),
+			      json_pack("{s:s, s:s, s:I, s:I, s:I}", "volume", cli->argv[1], "base",
+					base, "offset", at->offset, "id", at->id, "base_id",
+					at->base_id),
 			      &answer);
 
 	if (rc)
 		return rc;
 	(void)json_array_extend(all, json_object_get(answer, "changed"));
-	*offset = member(answer, "next");
-	*size = member(answer, "size_bytes");
+	*at = (struct place){ member(answer, "next"), member(answer, "size_bytes"),
+			      member(answer, "id"), member(answer, "base_id") };
 	json_decref(answer);
 	return 0;
 }
@@ -306,16 +364,17 @@ int vdiskctl_diff(struct cli *cli)
 		{ 0 },
 	};
 	json_t *all = json_array(), *row;
-	json_int_t offset = 0, size = 1, bytes = 0;
+	struct place at = { .size = 1 };
+	json_int_t bytes = 0;
 	char text[UNITS_TEXT_MAX];
 	size_t i;
 	int rc = 0;
 
-	while (!rc && offset < size)
-		rc = ask_diff(cli, cli->argv[0], &offset, &size, all);
+	while (!rc && at.offset < at.size)
+		rc = ask_diff(cli, cli->argv[0], &at, all);
 	json_array_foreach(all, i, row) bytes += member(row, "length");
 	if (rc == 0 && output_is_json(cli->out)) {
-		json_t *whole = json_pack("{s:I, s:I, s:O}", "size_bytes", size, "changed_bytes",
+		json_t *whole = json_pack("{s:I, s:I, s:O}", "size_bytes", at.size, "changed_bytes",
 					  bytes, "changed", all);
 
 		output_json(cli->out, whole);

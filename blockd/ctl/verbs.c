@@ -97,7 +97,7 @@ static json_t *pool_details(struct blockd_pool *pool)
 			json_integer((json_int_t)metric_get(&pool->events[kind])));
 	details = json_pack(
 		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-		"s:I}",
+		"s:I, s:I, s:I, s:I, s:I, s:I}",
 		"generation", (json_int_t)stat->generation, "log_used_bytes",
 		(json_int_t)stat->log_used_bytes, "node_cache_bytes",
 		(json_int_t)stat->node_cache_bytes, "dirty_nodes",
@@ -110,7 +110,11 @@ static json_t *pool_details(struct blockd_pool *pool)
 		(json_int_t)all.buffer_limit_bytes, "data_cache_limit_bytes",
 		(json_int_t)stat->data_cache_bytes, "data_cached_bytes",
 		(json_int_t)stat->data_cached_bytes, "cache_hits", (json_int_t)stat->cache_hits,
-		"cache_misses", (json_int_t)stat->cache_misses);
+		"cache_misses", (json_int_t)stat->cache_misses, "reclaimed_bytes",
+		(json_int_t)(stat->reclaimed_blocks * THIN_BLOCK_SIZE), "reclaim_trees",
+		(json_int_t)stat->reclaim_trees, "deleted", (json_int_t)stat->deleted_count,
+		"deleted_held", (json_int_t)stat->held_count, "deleted_held_bytes",
+		(json_int_t)(stat->held_blocks * THIN_BLOCK_SIZE));
 	if (details)
 		(void)json_object_set_new(details, "events", events);
 	return details;

@@ -17,7 +17,8 @@
  *	clone snapshot name [reserve_full]
  *	rollback snapshot [force]
  *	lineage [pool] [after]		{"nodes": [node], "more"}
- *	diff volume base [offset]	{"changed": [{offset, length}], "next", "size_bytes"}
+ *	diff volume base [offset] [id] [base_id]	{"changed": [{offset, length}], "next",
+ *					"size_bytes", "id", "base_id"}
  *	volume-claim volume size [pool] [force]	make it, or take an empty one, for an import
  *	clients [volume]		{"clients": [connection]}
  *	stat [volume]			{"uptime_ms", "volumes": [counters, {"latency": buckets}]}

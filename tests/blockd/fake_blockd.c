@@ -190,7 +190,7 @@ static void command(char *line)
 	} else if (!strcmp(line, "stat")) {
 		print_stat(r);
 	} else if (!strncmp(line, "cut ", 4)) {
-		reactor_cut_conns(r, line + 4, 0, &task);
+		reactor_cut_conns(r, line + 4, false, 0, &task);
 		printf("cut %d\n", finish_task());
 	} else if (!strncmp(line, "delete ", 7)) {
 		task.req.op = THIN_VOL_DELETE;

@@ -295,6 +295,29 @@ static bool some_diff_agrees(struct thin_pool *pool, struct dev_sim *sim, const 
 	       diff_agrees(pool, sim, c, a, b, text, len);
 }
 
+/* The figures about what is deleted and still there, against the nodes themselves. */
+static bool held_agrees(struct thin_pool *pool, const struct census *c, char *text, unsigned len)
+{
+	struct thin_pool_stat st;
+	uint64_t deleted = 0, held = 0, blocks = 0;
+
+	thin_pool_stat(pool, &st);
+	for (unsigned n = 0; n < c->count; n++) {
+		bool hidden = c->stat[n].state == THIN_VOL_HIDDEN;
+
+		deleted += hidden;
+		held += hidden && c->stat[n].child_count > 1;
+		blocks += hidden && c->stat[n].child_count > 1 ? c->stat[n].own_blocks : 0;
+	}
+	if (deleted == st.deleted_count && held == st.held_count && blocks == st.held_blocks)
+		return true;
+	snprintf(text, len, "%llu deleted, %llu held with %llu blocks; counted %llu, %llu, %llu",
+		 (unsigned long long)deleted, (unsigned long long)held, (unsigned long long)blocks,
+		 (unsigned long long)st.deleted_count, (unsigned long long)st.held_count,
+		 (unsigned long long)st.held_blocks);
+	return false;
+}
+
 /* Sums over all nodes of the lineage against what the engine counts. */
 static bool census_agrees(struct thin_pool *pool, struct dev_sim *sim, uint64_t data_blocks,
 			  char *text, unsigned len)
@@ -335,7 +358,8 @@ static bool census_agrees(struct thin_pool *pool, struct dev_sim *sim, uint64_t 
 		}
 	}
 	if (all == data_blocks && own == all)
-		return some_diff_agrees(pool, sim, &c, text, len);
+		return held_agrees(pool, &c, text, len) &&
+		       some_diff_agrees(pool, sim, &c, text, len);
 	snprintf(text, len, "%llu blocks are referred to, %llu counted, %llu owned",
 		 (unsigned long long)all, (unsigned long long)data_blocks, (unsigned long long)own);
 	return false;

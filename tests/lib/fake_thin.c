@@ -339,6 +339,11 @@ void thin_vol_stat(const struct thin_vol *vol, struct thin_vol_stat *ret_stat)
 	fill_stat(vol->vol, ret_stat);
 }
 
+uint32_t thin_heirs(const struct thin_pool *pool, uint64_t id, uint64_t *ids, uint32_t max)
+{
+	return 0;
+}
+
 void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_stat)
 {
 	*ret_stat = (struct thin_pool_stat){ .volume_count = pool->vol_count };
