@@ -202,7 +202,7 @@ void allowed_move_all(struct allowed_owner *from, struct allowed_owner *to)
 {
 	struct allowed_node *node;
 
-	while ((node = LIST_FIRST(&from->nodes)))
+	while (from != to && (node = LIST_FIRST(&from->nodes)))
 		node_give(node, to);
 }
 
