@@ -6,11 +6,11 @@
  *	START  struct wg_start + descriptors ->		once, first
  *	SET    text of keys and values ------->	<------ REPLY errno, text
  *	GET    ------------------------------->	<------ REPLY
- *	SOCKETS struct wg_sockets + descriptors ->	new UDP sockets: port or mark changed
  *	STOP   ------------------------------->		end, at once
- *						<------ WANT struct wg_want: somebody (wg set ...)
- *							wants another port or mark; SOCKETS or
- *							REFUSED is the answer
+ *						<------ WANT struct wg_want + its UDP sockets:
+ *							a SET, or wg(8), wants another port or mark
+ *	SOCKETS struct wg_sockets + descriptors ->	the answer: new sockets; without any: it
+ *keeps its own, whose mark was changed REFUSED errno, text ------------------>
  *						<------ STATE text: endpoints and timestamps that
  *							changed, to be given back after a crash
  *

@@ -27,9 +27,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "common/base/err.h"
+#include "netd/wg/text.h"
 #include "vpn/vpn.h"
 
 /* What belongs to the device but not to vpn/: sockets, device. */
@@ -50,14 +50,15 @@ struct uapi_wish {
 };
 
 /* `text` is changed; keys in it are cleaned.  Times as in vpn.h. */
-int uapi_set(struct uapi_device *d, char *text, bool trusted, uint64_t now_ns, uint64_t real_ns,
+int uapi_set(struct uapi_device *d, char *text, bool trusted, uint64_t now_ns,
 	     struct uapi_wish *ret_wish, struct err *err)
-	__attribute__((warn_unused_result, nonnull(1, 2, 6)));
+	__attribute__((warn_unused_result, nonnull(1, 2, 5)));
 
-/* Write all of the device, but for "errno=0\n\n". */
-void uapi_get(const struct uapi_device *d, bool trusted, uint64_t now_ns, uint64_t real_ns,
-	      FILE *to) __attribute__((nonnull));
+/* Append all of the device, but for "errno=0\n\n". */
+void uapi_get(const struct uapi_device *d, bool trusted, uint64_t now_ns, struct wg_text *to)
+	__attribute__((nonnull));
 /* Of one peer, what a restart needs: public_key, endpoint, timestamps. */
-void uapi_get_state(const struct uapi_device *d, uint64_t peer, FILE *to) __attribute__((nonnull));
+void uapi_get_state(const struct uapi_device *d, uint64_t peer, struct wg_text *to)
+	__attribute__((nonnull));
 
 #endif

@@ -152,6 +152,13 @@ int split_begin(struct split *s, const struct virtio_net_hdr *vnet, uint8_t *fra
 	}
 }
 
+size_t split_count(const struct split *s)
+{
+	if (!s->is_gso)
+		return 1;
+	return (s->len - s->header_len + s->payload_size - 1) / s->payload_size;
+}
+
 static void patch_network_header(const struct split *s, uint8_t *packet, size_t len)
 {
 	uint8_t *ip = packet + s->l3;

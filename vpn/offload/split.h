@@ -48,6 +48,9 @@ struct split {
 int split_begin(struct split *s, const struct virtio_net_hdr *vnet, uint8_t *frame, size_t len,
 		size_t l2_len) __attribute__((warn_unused_result, nonnull));
 
+/* How many packets it becomes, right after split_begin(). */
+size_t split_count(const struct split *s) __attribute__((nonnull));
+
 /* The next packet, link header included; false behind the last. */
 bool split_next(struct split *s, uint8_t **ret_packet, size_t *ret_len)
 	__attribute__((warn_unused_result, nonnull));

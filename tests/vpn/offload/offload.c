@@ -122,10 +122,11 @@ static size_t expect_packet(const struct packet_spec *all, size_t i, size_t mss,
 static void check_split(const struct superframe *f, size_t mss)
 {
 	struct split s;
-	size_t given = 0, i = 0, len, want;
+	size_t given = 0, i = 0, len, want, count;
 	uint8_t *packet;
 
 	assert_int_equal(split_begin(&s, &f->vnet, frame, f->len, f->spec.l2_len), 0);
+	count = split_count(&s);
 	while (split_next(&s, &packet, &len)) {
 		assert_true(given < f->spec.payload_len);
 		given += expect_packet(&f->spec, i++, mss, &want);
@@ -133,6 +134,7 @@ static void check_split(const struct superframe *f, size_t mss)
 		assert_memory_equal(packet, expected, len);
 	}
 	assert_int_equal(given, f->spec.payload_len);
+	assert_int_equal(i, count);
 	assert_false(split_next(&s, &packet, &len));
 }
 
