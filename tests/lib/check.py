@@ -4,11 +4,14 @@
 
 Stages, each a meson build of its own under build-check/:
 
-    plain   -Werror; every test of the chosen parts
+    plain   -Werror, all that there is; every test of the chosen parts
     asan    AddressSanitizer and UndefinedBehaviorSanitizer; compiled tests, and scripts marked
             `asan`
     tsan    ThreadSanitizer; tests marked `tsan`
     fuzz    libFuzzer targets with clang, a few seconds each; tests marked `fuzz`
+
+While a stage's tests run, the next stages are built with what these leave of the processors
+(builder.py).
 
 Which tests run is decided by their meson suites: one of the parts, and the marks
 
@@ -16,6 +19,11 @@ Which tests run is decided by their meson suites: one of the parts, and the mark
     long    only with --long
     asan, tsan   also in that stage
     noasan  a compiled test that the asan stage leaves out (timing, memory bounds)
+    waits   uses little of a processor: waits for the kernel's grace periods, timeouts, pauses.
+            These run in a lane of their own, more at once than there are processors, beside the
+            others, of which each has a processor
+
+In each lane those with a `priority` begin first: the long ones, so that none is left at the end.
 
 --long can be interrupted: what has passed is remembered for this state of the sources, and the
 next --long goes on behind it.
@@ -29,22 +37,13 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
+import threading
 import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILDS = os.path.join(TOP, "build-check")
-PARTS = ("unit", "storage", "access", "net", "tunnel")
-JOBS = str(os.cpu_count() or 2)
-
-STAGES = {
-    "plain": ["-Dwerror=true"],
-    "asan": ["-Db_sanitize=address,undefined", "-Db_lundef=false"],
-    "tsan": ["-Db_sanitize=thread", "-Db_lundef=false"],
-    "fuzz": ["-Dfuzz=true", "-Dtests=false", "-Db_lundef=false"],
-}
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from builder import BUILDS, JOBS, PARTS, TOP, Builder, run, say, show_log, tests_of
 
 # What the stages' programs need to know; a sanitizer's finding is an exit code of its own, so that
 # a test which expects its daemon to fail does not take it for that.
@@ -54,10 +53,6 @@ ENVIRON = {
     "TSAN_OPTIONS": "exitcode=99:halt_on_error=1:second_deadlock_stack=1",
     "LSAN_OPTIONS": "exitcode=99",
 }
-
-
-def say(text=""):
-    print(text, flush=True)
 
 
 class Tally:
@@ -133,67 +128,6 @@ def read_skips():
     return skips
 
 
-def run(command, **kwargs):
-    return subprocess.run(command, cwd=TOP, stdin=subprocess.DEVNULL, check=False, **kwargs)
-
-
-def is_ours(build):
-    """Is the build folder one of this checkout?  A copied tree brings another's."""
-    try:
-        with open(os.path.join(build, "meson-info", "meson-info.json"), encoding="utf-8") as f:
-            return os.path.samefile(json.load(f)["directories"]["source"], TOP)
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def show_log(log):
-    """What matters of a failed build's log."""
-    with open(log, encoding="utf-8", errors="replace") as f:
-        lines = f.read().splitlines()
-    wanted = [i for i, line in enumerate(lines) if "error" in line.lower() or "FAILED" in line]
-    first = max(0, (wanted[0] if wanted else len(lines) - 10) - 3)
-    say("\n".join(lines[first:first + 40]))
-    say(f"(all of it: {os.path.relpath(log, TOP)})")
-
-
-def configure(stage, log, fresh):
-    """Set the build folder up, or bring it up to date.  True when that worked."""
-    build = os.path.join(BUILDS, stage)
-    env = dict(os.environ)
-    if stage == "fuzz":
-        env.update(CC="clang-14")
-    if os.path.isdir(build) and (fresh or not is_ours(build)):
-        shutil.rmtree(build)
-    with open(log, "w", encoding="utf-8") as f:
-        if os.path.exists(os.path.join(build, "build.ninja")):
-            done = run(["ninja", "-C", build, "build.ninja"], stdout=f, stderr=f, env=env)
-        else:
-            shutil.rmtree(build, ignore_errors=True)
-            done = run(["meson", "setup", build, TOP, "--buildtype=debugoptimized"]
-                       + STAGES[stage], stdout=f, stderr=f, env=env)
-    return done.returncode == 0
-
-
-def compile_all(stage, log):
-    with open(log, "a", encoding="utf-8") as f:
-        done = run(["ninja", "-C", os.path.join(BUILDS, stage), "-k0", "-j", JOBS],
-                   stdout=f, stderr=f)
-    return done.returncode == 0
-
-
-class Test:
-    def __init__(self, build, info):
-        self.name = info["name"]
-        self.suites = {s.split(":")[-1] for s in info["suite"]}
-        self.parts = self.suites & set(PARTS)
-        self.compiled = os.path.abspath(info["cmd"][0]).startswith(build + os.sep)
-
-
-def tests_of(build):
-    out = run(["meson", "introspect", "--tests", build], capture_output=True)
-    return [Test(build, info) for info in json.loads(out.stdout)]
-
-
 def is_wanted(test, stage, options):
     marks = test.suites
     if not test.parts & options.parts or ("long" in marks and not options.long):
@@ -205,6 +139,14 @@ def is_wanted(test, stage, options):
     if stage in ("tsan", "fuzz"):
         return stage in marks
     return True
+
+
+def choose(stage, tests, options, memory):
+    """(tests to run now, names of those that have passed before)"""
+    label, names = label_of(stage), memory.names if memory else set()
+    wanted = [t for t in tests if is_wanted(t, stage, options)]
+    return ([t for t in wanted if t.name + label not in names],
+            [t.name + label for t in wanted if t.name + label in names])
 
 
 def environment(build):
@@ -256,52 +198,75 @@ def take_results(lines, label, tally, skips):
     return seen
 
 
-def run_stage(stage, options, tally, skips):
-    label = "" if stage == "plain" else f" [{stage}]"
-    start = time.monotonic()
-    say(f"==== {stage}: building")
-    build, log = os.path.join(BUILDS, stage), os.path.join(BUILDS, stage + ".log")
-    if not configure(stage, log, False) and not configure(stage, log, True):
-        show_log(log)
-        tally.failed.append(f"meson setup{label}")
+def run_stage(built, options, tally, skips):
+    stage, start = built.stage, time.monotonic()
+    label = label_of(stage)
+    tally.passed += built.remembered
+    if built.remembered:
+        say(f"==== {stage}: {len(built.remembered)} have passed before")
+    if built.failed:
+        show_log(built.log)
+        tally.failed.append(built.failed + label)
         return
-    tests = [t for t in tests_of(build) if is_wanted(t, stage, options)]
-    if tally.memory:
-        done = [t.name + label for t in tests if t.name + label in tally.memory.names]
-        tests = [t for t in tests if t.name + label not in tally.memory.names]
-        tally.passed += done
-        say(f"==== {stage}: {len(done)} have passed before")
-    if not tests:
+    if not built.tests:
         say(f"==== {stage}: no tests to run")
         return
-    if not compile_all(stage, log):
-        show_log(log)
-        tally.failed.append(f"build{label}")
-        return
-    say(f"==== {stage}: built in {time.monotonic() - start:.0f} s, {len(tests)} tests")
-    run_tests(build, stage, tests, tally, skips, options.long)
-    say(f"==== {stage}: {time.monotonic() - start:.0f} s")
+    say(f"==== {stage}: built in {built.seconds:.0f} s, {len(built.tests)} tests")
+    run_tests(built.folder, stage, built.tests, tally, skips, options.long)
+    say(f"==== {stage}: tests took {time.monotonic() - start:.0f} s")
+
+
+def label_of(stage):
+    return "" if stage == "plain" else f" [{stage}]"
+
+
+class Lane(threading.Thread):
+    """One `meson test` over some tests of a stage; its results are read when it has ended."""
+
+    def __init__(self, build, name, tests, jobs, slower, env):
+        super().__init__()
+        self.build, self.base, self.names = build, "check-" + name, sorted({t.name for t in tests})
+        self.jobs, self.slower, self.env = jobs, slower, env
+        self.results = os.path.join(build, "meson-logs", self.base + ".json")
+
+    def run(self):
+        if os.path.exists(self.results):
+            os.unlink(self.results)
+        if not self.names:  # meson would run them all
+            return
+        with subprocess.Popen(
+                ["meson", "test", "-C", self.build, "--no-rebuild", "--num-processes",
+                 str(self.jobs), "--logbase", self.base, "--timeout-multiplier", self.slower]
+                + self.names, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, errors="replace", env=self.env) as meson:
+            for line in meson.stdout:
+                if re.match(r" *\d+/\d+ ", line):
+                    say(line.split("/", 1)[1].split(" ", 1)[1].rstrip())
+
+    def report(self, stage, tally, skips):
+        read_results(self.results, self.names, label_of(stage), tally, skips)
 
 
 def run_tests(build, stage, tests, tally, skips, is_long=False):
-    label = "" if stage == "plain" else f" [{stage}]"
-    results = os.path.join(build, "meson-logs", "check.json")
-    if os.path.exists(results):
-        os.unlink(results)
-    names = sorted({t.name for t in tests})
-    if not names:  # meson would run them all
-        return
     # A slow or busy machine is no reason to fail; one that hangs is found a little later.
     slower = {"plain": "2", "asan": "4", "tsan": "6", "fuzz": "2"}[stage]
     env = environment(build)
+    waiting = [t for t in tests if "waits" in t.suites]
+    busy = [t for t in tests if t not in waiting]
     if is_long:
         slower = "10"
         env.setdefault("FUZZ_SECONDS", "900")
     # One by one under --long, so that an interruption loses little.
-    for batch in [[name] for name in names] if is_long else [names]:
-        run(["meson", "test", "-C", build, "--no-rebuild", "--num-processes", JOBS, "--logbase",
-             "check", "--timeout-multiplier", slower] + batch, env=env)
-        read_results(results, batch, label, tally, skips)
+    rounds = [{"long": ([test], 1)} for test in tests] if is_long else [
+        {"busy": (busy, JOBS), "waits": (waiting, 2 * JOBS)}]
+    for lanes in rounds:
+        lanes = [Lane(build, name, some, jobs, slower, env)
+                 for name, (some, jobs) in lanes.items()]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+            lane.report(stage, tally, skips)
 
 
 def read_results(results, names, label, tally, skips):
@@ -354,8 +319,10 @@ def main():
     start = time.monotonic()
     memory = Memory(os.path.join(BUILDS, "long"), source_state()) if options.long else None
     tally, skips = Tally(memory), read_skips()
+    builder = Builder(options.stages(), lambda stage, tests: choose(stage, tests, options, memory))
     for stage in options.stages():
-        run_stage(stage, options, tally, skips)
+        say(f"==== {stage}: building")
+        run_stage(builder.wait_for(stage), options, tally, skips)
     for note in tally.notes:
         say(f"note: {note}")
     for name in tally.failed:
