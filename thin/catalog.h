@@ -54,6 +54,8 @@ struct volume {
 	uint64_t exclusive_blocks; /* of a snapshot: nobody else has them */
 	bool exclusive_known;
 	uint64_t reclaiming_blocks; /* of a hidden one: part of the pool's reclaim_blocks */
+	uint32_t scrub_low;	    /* the scrub has read what is younger ... */
+	uint64_t scrub_run;	    /* ... if this is it */
 	uint32_t cut_count;	    /* trees under reclaim that it owns */
 	struct thin_lock *lock;	    /* NULL: never locked, no settings */
 

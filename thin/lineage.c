@@ -187,6 +187,7 @@ static void children_changed(struct thin_pool *pool, struct volume *parent)
 
 static void attach(struct thin_pool *pool, struct volume *vol, struct volume *parent)
 {
+	pool->lineage.version++;
 	vol->parent = parent;
 	volume_touch(pool, vol);
 	if (!parent)
@@ -201,7 +202,7 @@ static void detach(struct thin_pool *pool, struct volume *vol)
 {
 	struct volume *parent = vol->parent;
 
-	(void)pool;
+	pool->lineage.version++;
 	vol->parent = NULL;
 	if (!parent)
 		return;
@@ -224,6 +225,7 @@ static void take_place(struct thin_pool *pool, struct volume *fresh, struct volu
 	fresh->reserved_blocks = vol->reserved_blocks;
 	fresh->generation = pool->generation;
 	reclaim_new_owner(pool, vol->id, fresh->id);
+	scrub_moved(pool, vol, fresh);
 }
 
 void lineage_snapshot(struct thin_pool *pool, struct volume *vol, struct volume *snap)
@@ -369,6 +371,7 @@ void lineage_spliced(struct thin_pool *pool, struct volume *vol)
 	/* of what was its own, the child has what the walk has not freed */
 	volume_count(pool, child, 0, (int64_t)(vol->own_blocks - vol->freed_blocks), 0);
 	reclaim_new_owner(pool, vol->id, child->id);
+	scrub_spliced(pool, vol, child);
 	unlist(pool, vol);
 	detach(pool, child);
 	detach(pool, vol);
@@ -401,6 +404,7 @@ static int choose(struct thin_pool *pool)
 			return 1;
 		}
 		l->splice = vol;
+		scrub_splicing(pool, vol, TAILQ_FIRST(&vol->children));
 		vol->splicing = true;
 		vol->cursor = vol->freed_blocks = 0;
 		l->count = NULL;

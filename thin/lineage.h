@@ -63,6 +63,7 @@ struct lineage {
 	uint64_t count_from_ms;		  /* no count begins earlier */
 	uint64_t held_count, held_blocks; /* hidden with several children, and what is their own */
 	unsigned turns;
+	uint64_t version; /* of the forest: rises when it changes */
 	bool changed; /* worth looking for something to do */
 	bool waiting; /* the task is on a node's list of waiters or stalled */
 	struct task task;

@@ -160,10 +160,10 @@ bool ent_from_disk_valid(const struct thin_pool *pool, struct ent e, unsigned le
 	return e.where == 0 || (e.where == FMT_ENT_RESERVED && level == 0);
 }
 
-static bool page_valid(const struct thin_pool *pool, const struct node *n)
+bool node_page_valid(const struct thin_pool *pool, const struct fmt_node *page, unsigned level)
 {
 	for (unsigned i = 0; i < FMT_NODE_ENTRIES; i++)
-		if (!ent_from_disk_valid(pool, ent_get(&n->page->entry[i]), n->level))
+		if (!ent_from_disk_valid(pool, ent_get(&page->entry[i]), level))
 			return false;
 	return true;
 }
@@ -173,7 +173,8 @@ void node_load_end(struct thin_pool *pool, struct node *n, int res)
 	assert(n->state == NODE_LOADING);
 	pool->nodes.loading_count--;
 	space_read_end(&pool->space, &n->read);
-	if (res == 0 && (pool_crc(n->page, FMT_BLOCK) != n->crc || !page_valid(pool, n)))
+	if (res == 0 &&
+	    (pool_crc(n->page, FMT_BLOCK) != n->crc || !node_page_valid(pool, n->page, n->level)))
 		res = -EUCLEAN;
 	pool_wake_list(pool, &n->waiters);
 	if (n->dead) {

@@ -107,6 +107,9 @@ static inline bool ent_same(struct ent a, struct ent b)
  */
 bool ent_from_disk_valid(const struct thin_pool *pool, struct ent e, unsigned level);
 
+/* ... and a whole node. */
+bool node_page_valid(const struct thin_pool *pool, const struct fmt_node *page, unsigned level);
+
 int node_cache_init(struct thin_pool *pool, uint64_t bytes);
 void node_cache_fini(struct node_cache *nc);
 

@@ -272,6 +272,7 @@ fail:
 
 void pool_free(struct thin_pool *pool)
 {
+	scrub_free(pool->scrub);
 	data_cache_fini(&pool->data);
 	ahead_fini(pool);
 	io_fini(pool);
@@ -346,6 +347,7 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 {
 	pool->now_ms = now_ms;
 	lineage_run(pool);
+	scrub_run(pool);
 	for (unsigned round = 0; round < ROUNDS_PER_TURN; round++) {
 		run_tasks(pool);
 		io_submit_batch(pool);
@@ -366,7 +368,7 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 static bool work_left(const struct thin_pool *pool)
 {
 	return pool->wake || !STAILQ_EMPTY(&pool->runnable) || reclaim_runs(pool) ||
-	       lineage_runs(pool);
+	       lineage_runs(pool) || scrub_runs(pool);
 }
 
 static uint64_t lesser(uint64_t a, uint64_t b)
@@ -380,9 +382,10 @@ uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
 
 	if (work_left(pool))
 		return pool->now_ms;
+	due = scrub_deadline_ms(pool);
 	if (pool->read_only)
 		return due;
-	due = lesser(checkpoint_deadline_ms(pool), ahead_deadline_ms(pool));
+	due = lesser(due, lesser(checkpoint_deadline_ms(pool), ahead_deadline_ms(pool)));
 	due = lesser(due, lineage_deadline_ms(pool));
 	if (pool->journal.records_unflushed)
 		due = lesser(due, pool->journal.first_record_ms + pool->commit_ms);
@@ -397,6 +400,8 @@ uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
 
 bool thin_pool_idle(const struct thin_pool *pool)
 {
+	if (scrub_active(pool))
+		return false;
 	if (pool->read_only) /* what is due stays so */
 		return !work_left(pool) && pool->io.requests == 0 && pool->busy_io == 0;
 	return !work_left(pool) && pool->io.requests == 0 && !pool->ck.active &&

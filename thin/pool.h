@@ -33,6 +33,7 @@
 #include "thin/node_cache.h"
 #include "thin/readahead.h"
 #include "thin/reclaim.h"
+#include "thin/scrub.h"
 #include "thin/thin.h"
 
 struct punch {
@@ -67,6 +68,7 @@ struct thin_pool {
 	struct punch punch;
 	struct ahead ahead;
 	struct grow grow;
+	struct scrub *scrub; /* NULL: there was none yet */
 
 	uint64_t admitted_nodes, admitted_blocks;
 	/* a deletion, an overwrite or the like waits for space: nobody else is admitted */

@@ -66,7 +66,7 @@ static int do_copy(struct thin_dev *dev, enum dev_op op, struct pblk at, struct 
 	return io.res;
 }
 
-static bool copy_valid(const struct fmt_super *found)
+bool super_copy_valid(const struct fmt_super *found)
 {
 	struct fmt_super sb = *found;
 	uint32_t crc = le32_get(sb.crc);
@@ -134,7 +134,7 @@ static void read_all(struct thin_dev *dev, struct copies *c, uint64_t size_block
 		if (copy && size_blocks < 4)
 			continue;
 		c->good[slot][copy] = do_copy(dev, DEV_READ, at, &c->sb[slot][copy]) == 0 &&
-				      copy_valid(&c->sb[slot][copy]);
+				      super_copy_valid(&c->sb[slot][copy]);
 	}
 }
 

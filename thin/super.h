@@ -26,6 +26,8 @@ static inline struct pblk super_pblk(unsigned slot, unsigned copy, uint64_t size
 	return (struct pblk){ copy ? size_blocks - 2 + slot : slot };
 }
 
+/* Magic and checksum. */
+bool super_copy_valid(const struct fmt_super *found);
 /* Fill `sb` from the pool; the checkpoint's own fields are the caller's. */
 void super_encode(const struct thin_pool *pool, struct fmt_super *sb);
 void super_seal(struct fmt_super *sb);

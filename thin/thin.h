@@ -334,6 +334,54 @@ void thin_submit(struct thin_pool *pool, struct thin_req *req);
 /* Give back what was lent, before the pool is closed. */
 void thin_read_return(struct thin_pool *pool, struct thin_req *req);
 
+/* ---- scrub ---- */
+
+/*
+ * Reads back everything that has a checksum, while clients are served, and slower then.  A scrub
+ * that was stopped, or cut off by the end of the process, begins anew.
+ */
+enum thin_scrub_state {
+	THIN_SCRUB_NEVER,
+	THIN_SCRUB_RUNNING,
+	THIN_SCRUB_DONE,
+	THIN_SCRUB_STOPPED,
+};
+
+struct thin_scrub_stat {
+	enum thin_scrub_state state; /* of the last one since the pool was opened */
+	uint64_t checked_bytes, total_bytes;
+	uint64_t finds, damaged_bytes;
+	uint64_t rewritten;   /* finds that the pool had in memory: written anew */
+	uint64_t read_errors; /* of the device, twice in the same place */
+	uint64_t read_again;  /* blocks that differed when they were read first */
+	uint64_t took_ms;
+};
+
+#define THIN_SCRUB_FINDS_MAX 256u /* kept; others are counted */
+
+enum thin_scrub_kind {
+	THIN_SCRUB_DATA, /* a volume's or snapshot's data at `offset` */
+	THIN_SCRUB_MAP,	 /* ... a map node: the whole range cannot be read */
+	THIN_SCRUB_POOL, /* a block of the pool's own; `path` says which */
+};
+
+struct thin_scrub_find {
+	enum thin_scrub_kind kind;
+	char path[THIN_PATH_MAX + 16]; /* "db", "db@mon", "(deleted mon)", "log page 7" */
+	char also[512];		       /* others that have the same block there: "db, db@tue" */
+	uint64_t offset, len_bytes;
+	uint64_t pool_offset; /* of the first block */
+	int res;	      /* -EUCLEAN: checksum; else the device's */
+	bool rewritten;
+};
+
+/* -EALREADY, -ENOMEM. */
+int thin_scrub_start(struct thin_pool *pool);
+void thin_scrub_stop(struct thin_pool *pool);
+void thin_scrub_stat(const struct thin_pool *pool, struct thin_scrub_stat *ret_stat);
+/* The finds of the last one, from 0 on.  -ENOENT. */
+int thin_scrub_find(const struct thin_pool *pool, uint32_t index, struct thin_scrub_find *ret_find);
+
 /* ---- offline verification ---- */
 
 struct thin_verify_report {
