@@ -589,6 +589,7 @@ void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_sta
 	ret_stat->node_dirty_count = pool->nodes.dirty_count;
 	ret_stat->data_cache_bytes = pool->data.bytes;
 	ret_stat->data_cached_bytes = data_cache_used(&pool->data) * FMT_BLOCK;
+	thin_scrub_stat(pool, &ret_stat->scrub);
 	ret_stat->read_only = pool->read_only;
 	ret_stat->low_space = pool->low_space;
 }

@@ -480,6 +480,7 @@ void thin_scrub_stat(const struct thin_pool *pool, struct thin_scrub_stat *ret_s
 
 	*ret_stat = s ? s->stat : (struct thin_scrub_stat){ 0 };
 	ret_stat->state = s ? s->state : THIN_SCRUB_NEVER;
+	ret_stat->running = ret_stat->state == THIN_SCRUB_RUNNING;
 	if (ret_stat->state == THIN_SCRUB_RUNNING)
 		ret_stat->took_ms = pool->now_ms - s->started_ms;
 	/* what came since the beginning is read as well, now and then */

@@ -117,6 +117,24 @@ uint64_t thin_pool_deadline_ms(const struct thin_pool *pool);
 /* True when nothing is queued, in flight or due: no request, commit, checkpoint or reclaim. */
 bool thin_pool_idle(const struct thin_pool *pool);
 
+enum thin_scrub_state {
+	THIN_SCRUB_NEVER,
+	THIN_SCRUB_RUNNING,
+	THIN_SCRUB_DONE,
+	THIN_SCRUB_STOPPED,
+};
+
+struct thin_scrub_stat {
+	enum thin_scrub_state state; /* of the last one since the pool was opened */
+	uint64_t running;	     /* 1 or 0 */
+	uint64_t checked_bytes, total_bytes;
+	uint64_t finds, damaged_bytes;
+	uint64_t rewritten;   /* finds that the pool had in memory: written anew */
+	uint64_t read_errors; /* of the device, twice in the same place */
+	uint64_t read_again;  /* blocks that differed when they were read first */
+	uint64_t took_ms;
+};
+
 struct thin_pool_stat {
 	uint8_t id[16];
 	uint64_t size_bytes, journal_bytes;
@@ -139,6 +157,7 @@ struct thin_pool_stat {
 	uint64_t ahead_bytes; /* of free space written ahead */
 	uint64_t replayed_records, skipped_records;
 	uint64_t readahead_bytes;
+	struct thin_scrub_stat scrub;
 	uint64_t cache_hits, cache_misses; /* blocks that reads found in the data cache, or not */
 	uint64_t reclaimed_blocks;	   /* data blocks of deleted things, given back */
 	/* what has been deleted and is still there */
@@ -340,23 +359,6 @@ void thin_read_return(struct thin_pool *pool, struct thin_req *req);
  * Reads back everything that has a checksum, while clients are served, and slower then.  A scrub
  * that was stopped, or cut off by the end of the process, begins anew.
  */
-enum thin_scrub_state {
-	THIN_SCRUB_NEVER,
-	THIN_SCRUB_RUNNING,
-	THIN_SCRUB_DONE,
-	THIN_SCRUB_STOPPED,
-};
-
-struct thin_scrub_stat {
-	enum thin_scrub_state state; /* of the last one since the pool was opened */
-	uint64_t checked_bytes, total_bytes;
-	uint64_t finds, damaged_bytes;
-	uint64_t rewritten;   /* finds that the pool had in memory: written anew */
-	uint64_t read_errors; /* of the device, twice in the same place */
-	uint64_t read_again;  /* blocks that differed when they were read first */
-	uint64_t took_ms;
-};
-
 #define THIN_SCRUB_FINDS_MAX 256u /* kept; others are counted */
 
 enum thin_scrub_kind {

@@ -327,6 +327,9 @@ static const struct output_column pool_columns[] = {
 	{ "enospc_errors", "refused for space", OUTPUT_NUMBER },
 	{ "punched_bytes", "given back to host", OUTPUT_SIZE },
 	{ "ahead_bytes", "written ahead", OUTPUT_SIZE },
+	{ "scrub.state", "scrub", OUTPUT_TEXT },
+	{ "scrub.checked_bytes", "scrubbed", OUTPUT_SIZE },
+	{ "scrub.finds", "scrub finds", OUTPUT_NUMBER },
 	{ 0 },
 };
 
@@ -538,6 +541,13 @@ static const struct cli_option clone_options[] = {
 	{ 0 },
 };
 
+static const struct cli_option scrub_options[] = {
+	{ "status", 0, NULL, false, "how far the last one is, and what it has found" },
+	{ "stop", 0, NULL, false, "end it" },
+	{ "wait", 0, NULL, false, "wait for its end" },
+	{ 0 },
+};
+
 static const struct cli_option stat_options[] = {
 	{ "interval", 0, "TIME", false, "show what was done in each interval, as rates" },
 	{ "count", 0, "N", false, "so many intervals (of 1s if not said otherwise)" },
@@ -564,6 +574,7 @@ static const struct cli_verb verbs[] = {
 	{ "pool ls", NULL, NULL, verb_pool_ls, "list the pools" },
 	{ "pool status", "[POOL]", NULL, verb_pool_status, "all about the pools" },
 	{ "pool grow", "POOL SIZE", NULL, verb_pool_grow, "make a pool larger" },
+	{ "pool scrub", "POOL", scrub_options, vdiskctl_scrub, "read all of a pool and check it" },
 	{ "clients", "[VOL]", NULL, verb_clients, "list the connections" },
 	{ "stat", "[VOL]", stat_options, vdiskctl_stat, "requests and latencies of the volumes" },
 	{ "metrics", NULL, NULL, verb_metrics, "print all counters as OpenMetrics" },

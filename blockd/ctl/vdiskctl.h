@@ -35,6 +35,9 @@ int vdiskctl_fail(struct cli *cli, int code, const struct err *err);
 int vdiskctl_verify(struct cli *cli);
 int vdiskctl_pool_create(struct cli *cli);
 
+/* scrubbing.c */
+int vdiskctl_scrub(struct cli *cli);
+
 /* stat.c */
 int vdiskctl_stat(struct cli *cli);
 

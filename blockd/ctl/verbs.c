@@ -117,6 +117,7 @@ static json_t *pool_details(struct blockd_pool *pool)
 		(json_int_t)(stat->held_blocks * THIN_BLOCK_SIZE));
 	if (details)
 		(void)json_object_set_new(details, "events", events);
+	(void)json_object_set_new(details, "scrub", scrub_json(&stat->scrub));
 	return details;
 }
 
@@ -328,6 +329,7 @@ const struct ctl_verb verbs_table[] = {
 	{ "pool-list", verb_pool_list },
 	{ "pool-status", verb_pool_status },
 	{ "pool-grow", verb_pool_grow },
+	{ "pool-scrub", verb_pool_scrub },
 	{ "volume-list", verb_volume_list },
 	{ "volume-info", verb_volume_info },
 	{ "volume-create", verb_volume_create },

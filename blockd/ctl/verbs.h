@@ -7,6 +7,7 @@
  *	pool-list			{"pools": [pool]}
  *	pool-status [pool]		the same with all figures
  *	pool-grow pool size
+ *	pool-scrub pool [status] [stop]	begins one, unless a flag is given: how far it is, finds
  *	volume-list [pool] [after]	{"volumes": [volume], "more"}: see lists.c
  *	volume-info volume
  *	volume-create volume size [pool]
@@ -48,6 +49,10 @@ void verb_snapshot(struct ctl_request *req, void *ctx);
 void verb_clone(struct ctl_request *req, void *ctx);
 void verb_rollback(struct ctl_request *req, void *ctx);
 void verb_diff(struct ctl_request *req, void *ctx);
+
+/* scrub.c */
+void verb_pool_scrub(struct ctl_request *req, void *ctx);
+json_t *scrub_json(const struct thin_scrub_stat *stat);
 
 /* lists.c */
 void verb_volume_list(struct ctl_request *req, void *ctx);
