@@ -12,7 +12,8 @@
 #include "thin/io.h"
 #include "thin/pool.h"
 
-#define DIFF_STEPS_TURN 1024u /* nodes looked at before others get their turn */
+#define DIFF_STEPS_TURN 256u /* nodes looked at before others get their turn */
+#define DIFF_AHEAD	8u   /* leaves loaded ahead */
 
 struct side {
 	struct tree *tree;
@@ -90,6 +91,24 @@ static int descend(struct req_state *rs, struct side *a, struct side *b)
 	return r ? r : 1;
 }
 
+/* It waits for a leaf: load those behind it too, where the two differ. */
+static void prefetch(struct req_state *rs, struct side *a, struct side *b)
+{
+	struct vblk v = { rs->pos / FMT_BLOCK };
+	struct ent ea, eb;
+
+	for (unsigned i = 0; i < DIFF_AHEAD; i++) {
+		v.n = (v.n | (FMT_NODE_ENTRIES - 1)) + 1;
+		if (v.n >= rs->last.n || map_peek_entry(rs->pool, a->tree, v, &ea) ||
+		    map_peek_entry(rs->pool, b->tree, v, &eb))
+			break;
+		if (ent_same(ea, eb))
+			continue;
+		map_prefetch(rs->pool, a->tree, v);
+		map_prefetch(rs->pool, b->tree, v);
+	}
+}
+
 /* Neither has a tree. */
 static int nothing(struct req_state *rs)
 {
@@ -120,8 +139,11 @@ void diff_step(struct thin_pool *pool, struct task *task)
 		if (r == 1)
 			r = compare_leaves(rs, &a, &b) ? 0 : -ENOBUFS;
 	}
-	if (r == -EAGAIN)
+	if (r == -EAGAIN) {
+		if (rs->stage)
+			prefetch(rs, &a, &b);
 		return;
+	}
 	if (r == -ENOBUFS && rs->req->extent_count)
 		r = 0; /* that much */
 	io_finish(rs, r == -EUCLEAN ? -EIO : r);

@@ -79,6 +79,22 @@ int map_entry(struct thin_pool *pool, struct tree *tree, struct vblk v, unsigned
 	return 0;
 }
 
+int map_peek_entry(struct thin_pool *pool, struct tree *tree, struct vblk v, struct ent *ret_e)
+{
+	*ret_e = (struct ent){ 0 };
+	if (v.n >= map_capacity(tree->height))
+		return 0;
+	*ret_e = ent_get(&tree->root);
+	for (unsigned l = tree->height - 1; l > 0 && ret_e->where; l--) {
+		struct node *n = node_peek(pool, *ret_e);
+
+		if (!n)
+			return -EAGAIN;
+		*ret_e = ent_get(&n->page->entry[map_index(v, l)]);
+	}
+	return 0;
+}
+
 void map_prefetch(struct thin_pool *pool, struct tree *tree, struct vblk v)
 {
 	const struct fmt_entry *slot = &tree->root;

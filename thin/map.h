@@ -56,6 +56,9 @@ int map_leaf(struct thin_pool *pool, struct tree *tree, struct vblk v, struct ta
  * lower.  0, -EAGAIN, damage. */
 int map_entry(struct thin_pool *pool, struct tree *tree, struct vblk v, unsigned level,
 	      struct task *task, struct ent *ret_e) __attribute__((warn_unused_result));
+/* The same of the leaf, if all above it is in memory; else -EAGAIN, and nothing is loaded. */
+int map_peek_entry(struct thin_pool *pool, struct tree *tree, struct vblk v, struct ent *ret_e)
+	__attribute__((warn_unused_result));
 /* Start loading what map_leaf() would need next; nobody waits. */
 void map_prefetch(struct thin_pool *pool, struct tree *tree, struct vblk v);
 

@@ -457,19 +457,38 @@ static int verb_reload(struct cli *cli)
 
 /* ---- completion ---- */
 
-static void complete(struct cli *cli, const char *argument, FILE *f)
+static void print_names(json_t *rows, const char *kind, FILE *f)
 {
-	bool pools = strstr(argument, "POOL") != NULL;
-	json_t *answer = NULL, *row;
+	json_t *row;
 	size_t i;
 
-	if (pools)
+	json_array_foreach(rows, i, row)
+	{
+		const char *is = json_string_value(json_object_get(row, "kind"));
+
+		if (!kind || (is && !strcmp(is, kind)))
+			fprintf(f, "%s\n", json_string_value(json_object_get(row, "name")));
+	}
+}
+
+/* The first page of snapshots is enough to choose from. */
+static void complete(struct cli *cli, const char *argument, FILE *f)
+{
+	json_t *answer = NULL;
+
+	if (strstr(argument, "POOL")) {
 		answer = vdiskctl_ask_quietly(cli, "pool-list", NULL, COMPLETE_TIMEOUT_MS);
-	else if (strstr(argument, "VOL"))
+		print_names(json_object_get(answer, "pools"), NULL, f);
+	} else if (strstr(argument, "VOL") && strcmp(argument, "VOL@SNAP")) {
 		answer = ask_quietly(cli, ask_pages, "volume-list", json_object(), "volumes",
 				     COMPLETE_TIMEOUT_MS);
-	json_array_foreach(json_object_get(answer, pools ? "pools" : "volumes"), i, row)
-		fprintf(f, "%s\n", json_string_value(json_object_get(row, "name")));
+		print_names(json_object_get(answer, "volumes"), NULL, f);
+	}
+	json_decref(answer);
+	if (strcmp(argument, "VOL@SNAP") && strcmp(argument, "VOL|VOL@SNAP"))
+		return;
+	answer = vdiskctl_ask_quietly(cli, "lineage", NULL, COMPLETE_TIMEOUT_MS);
+	print_names(json_object_get(answer, "nodes"), "snapshot", f);
 	json_decref(answer);
 }
 
@@ -560,15 +579,17 @@ static const struct cli_verb verbs[] = {
 	{ "info", "VOL", NULL, verb_info, "all about one volume" },
 	{ "resize", "VOL SIZE", resize_options, verb_resize, "change a volume's size" },
 	{ "rename", "VOL NAME", force_options, verb_rename, "give a volume another name" },
-	{ "rm", "VOL", rm_options, verb_rm, "remove a volume with its data, or a snapshot" },
-	{ "snapshot", "VOL@SNAP...", NULL, vdiskctl_snapshot,
+	{ "rm", "VOL|VOL@SNAP", rm_options, verb_rm,
+	  "remove a volume with its data, or a snapshot" },
+	{ "snapshot", "VOL@NAME...", NULL, vdiskctl_snapshot,
 	  "take a snapshot, or several at the same moment" },
 	{ "clone", "VOL@SNAP NAME", clone_options, vdiskctl_clone,
 	  "make a volume that begins as the snapshot" },
 	{ "rollback", "VOL@SNAP", force_options, vdiskctl_rollback,
 	  "make the volume what it was then" },
 	{ "tree", NULL, tree_options, vdiskctl_tree, "draw who is built on whom" },
-	{ "diff", "VOL@SNAP VOL", NULL, vdiskctl_diff, "list what differs between the two" },
+	{ "diff", "VOL@SNAP VOL|VOL@SNAP", NULL, vdiskctl_diff,
+	  "list what differs between the two" },
 	{ "pool create", "FILE", pool_create_options, vdiskctl_pool_create,
 	  "make an empty pool in a file or on a block device (offline)" },
 	{ "pool ls", NULL, NULL, verb_pool_ls, "list the pools" },

@@ -167,15 +167,26 @@ void cli_complete(struct cli *cli, const char *const *words, int count, FILE *f)
 	}
 }
 
+/* '@' parts words for bash, and only what is behind the last one is replaced. */
 void cli_print_bash(const struct cli_tool *tool, FILE *f)
 {
 	fprintf(f,
 		"# bash completion for %s; made by \"%s __bash\"\n"
 		"_%s()\n"
 		"{\n"
-		"\tlocal IFS=$'\\n'\n"
+		"\tlocal IFS=$'\\n' words=() cut= i\n"
+		"\tfor ((i = 1; i <= COMP_CWORD; i++)); do\n"
+		"\t\tif [[ ${#words[@]} -gt 0 &&\n"
+		"\t\t\t(${COMP_WORDS[i]} == @ || ${COMP_WORDS[i - 1]} == @) ]]; then\n"
+		"\t\t\twords[-1]+=${COMP_WORDS[i]}\n"
+		"\t\t\t[[ ${COMP_WORDS[i]} != @ ]] || cut=${words[-1]}\n"
+		"\t\telse\n"
+		"\t\t\twords+=(\"${COMP_WORDS[i]}\") cut=\n"
+		"\t\tfi\n"
+		"\tdone\n"
 		"\tCOMPREPLY=($(compgen -W \"$(\"$1\" __complete "
-		"\"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\" -- \"$2\"))\n"
+		"\"${words[@]}\" 2>/dev/null)\" -- \"${words[-1]}\"))\n"
+		"\tCOMPREPLY=(\"${COMPREPLY[@]#\"$cut\"}\")\n"
 		"}\n"
 		"complete -o default -F _%s %s\n",
 		tool->name, tool->name, tool->name, tool->name, tool->name);
