@@ -99,14 +99,23 @@ const struct aead_provider aead_openssl = {
 	.open = openssl_open,
 };
 
+static const struct aead_provider *choose_ipsec_mb(const struct crypto *c)
+{
+#ifdef HAVE_IPSEC_MB
+	if (aead_ipsec_mb.usable(c))
+		return &aead_ipsec_mb;
+#endif
+	(void)c;
+	return NULL;
+}
+
 const struct aead_provider *aead_choose(const struct crypto *c, enum vpn_aead wanted)
 {
-	switch (wanted) {
-	case VPN_AEAD_AUTO:
-	case VPN_AEAD_OPENSSL:
-		return aead_openssl.usable(c) ? &aead_openssl : NULL;
-	case VPN_AEAD_IPSEC_MB:
-		return NULL;
-	}
-	return NULL;
+	const struct aead_provider *p = NULL;
+
+	if (wanted != VPN_AEAD_OPENSSL)
+		p = choose_ipsec_mb(c);
+	if (!p && wanted != VPN_AEAD_IPSEC_MB && aead_openssl.usable(c))
+		p = &aead_openssl;
+	return p;
 }

@@ -33,6 +33,7 @@ struct aead_provider {
 };
 
 extern const struct aead_provider aead_openssl;
+extern const struct aead_provider aead_ipsec_mb; /* where it is built in */
 
 /* NULL: the one asked for cannot run here. */
 const struct aead_provider *aead_choose(const struct crypto *c, enum vpn_aead wanted)

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <openssl/core_names.h>
+#include <stdlib.h>
 #include <openssl/crypto.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
@@ -59,6 +60,9 @@ int crypto_init(struct crypto *c, struct err *err)
 		.chacha20 = EVP_CIPHER_fetch(NULL, "ChaCha20", NULL),
 		.chacha20_poly1305 = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL),
 	};
+#ifdef HAVE_IPSEC_MB
+	c->ipsec_mb = calloc(1, sizeof(*c->ipsec_mb)); /* without it OpenSSL does all */
+#endif
 	if (c->blake2s && c->blake2s_mac && c->hkdf && c->chacha20 && c->chacha20_poly1305)
 		return 0;
 	crypto_clear(c);
@@ -74,6 +78,9 @@ void crypto_clear(struct crypto *c)
 	EVP_KDF_free(c->hkdf);
 	EVP_CIPHER_free(c->chacha20);
 	EVP_CIPHER_free(c->chacha20_poly1305);
+#ifdef HAVE_IPSEC_MB
+	crypto_ipsec_mb_free(c->ipsec_mb);
+#endif
 	*c = (struct crypto){ 0 };
 }
 

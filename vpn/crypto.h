@@ -18,16 +18,23 @@
 
 #define CRYPTO_CHECKED __attribute__((warn_unused_result, nonnull))
 
+/* Managers of libipsec-mb, one for each worker, made when they are needed (aead_ipsec_mb.c). */
+struct crypto_ipsec_mb {
+	void *managers[VPN_WORKERS_MAX];
+};
+
 struct crypto {
 	EVP_MD *blake2s;
 	EVP_MAC *blake2s_mac;
 	EVP_KDF *hkdf;
 	EVP_CIPHER *chacha20, *chacha20_poly1305;
+	struct crypto_ipsec_mb *ipsec_mb; /* NULL: not built in */
 };
 
 /* -EOPNOTSUPP with the algorithm's name: this OpenSSL lacks it. */
 int crypto_init(struct crypto *c, struct err *err) __attribute__((warn_unused_result, nonnull(1)));
 void crypto_clear(struct crypto *c);
+void crypto_ipsec_mb_free(struct crypto_ipsec_mb *mb);
 
 /* BLAKE2s-256 of `a` followed by `b`. */
 CRYPTO_CHECKED int crypto_hash(const struct crypto *c, const void *a, size_t a_len, const void *b,
