@@ -11,6 +11,8 @@
  *answered" handshake		ask for one
  *	info			"info handshakes N session 0|1 endpoint_port N keepalives N ..."
  *	load			be under load from now on
+ *	storm PORT N		bursts of N strangers' initiations to that port until our own
+ *				handshake there succeeds: "storm 1", or 12 s are over: "storm 0"
  *	rebind PORT		from another port: "rebind PORT"
  *	key HEX			another private key: "key 0"
  *	skip SECONDS		let the library's clock jump ahead
@@ -25,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vpn/cookie.h"
 #include "vpn/vpn.h"
 
 #define PACKET_MAX 65536
@@ -243,6 +246,49 @@ static void flood(unsigned count, uint32_t size)
 	printf("flood %u\n", answered);
 }
 
+/* Garbage but for its form and MAC1, from a socket of its own. */
+static void burst(int from, uint16_t port, unsigned count)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET,
+				  .sin_port = htons(port),
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	static struct cookie_jar jar;
+	static struct crypto crypto;
+	struct message_initiation m;
+	struct vpn_peer_info i;
+
+	if (!crypto.blake2s && (crypto_init(&crypto, NULL) || vpn_peer_get_info(vpn, peer, &i) ||
+				cookie_keys_derive(&crypto, i.public_key, &jar.keys)))
+		die("storm");
+	memset(&m, 7, sizeof(m));
+	m.type = le32_put(VPN_TYPE_INITIATION);
+	for (unsigned k = 0; k < count; k++) {
+		m.sender = le32_put(k);
+		if (cookie_jar_sign(&jar, &crypto, (uint8_t *)&m, sizeof(m), now()) ||
+		    sendto(from, &m, sizeof(m), 0, (struct sockaddr *)&to, sizeof(to)) < 0)
+			die("storm");
+	}
+}
+
+static void storm(uint16_t port, unsigned count)
+{
+	int from = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	uint64_t end = now() + UINT64_C(12000000000);
+	struct vpn_counters c = { 0 };
+
+	burst(from, port, count);
+	vpn_peer_handshake(vpn, peer, now());
+	while (now() < end && !c.responses_received) {
+		answered = 0;
+		serve(now() + UINT64_C(200000000), false, 1);
+		vpn_get_counters(vpn, &c);
+		if (!c.responses_received)
+			burst(from, port, count);
+	}
+	close(from);
+	printf("storm %d\n", c.responses_received > 0);
+}
+
 static void info(void)
 {
 	struct vpn_peer_info i;
@@ -272,6 +318,8 @@ static bool command(char *line)
 		ping(a);
 	} else if (sscanf(line, "flood %u %u", &a, &b) == 2) {
 		flood(a, b);
+	} else if (sscanf(line, "storm %u %u", &a, &b) == 2) {
+		storm((uint16_t)a, b);
 	} else if (sscanf(line, "rebind %u", &a) == 1) {
 		bind_to((uint16_t)a);
 		printf("rebind %u\n", a);

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Floods of initiations from somebody who knows our public key: what they cost us is bounded,
+ * sessions go on, and a peer that answers for its address still gets in.
+ */
+#include "tests/vpn/net_rig.h"
+
+/* A stranger's initiations, with the right MAC1, as many as wanted. */
+struct flooder {
+	struct crypto c;
+	struct noise_self self;
+	struct noise_pair pair;
+	struct cookie_jar jar;
+};
+
+static void flooder_init(struct flooder *f, const struct host *target)
+{
+	uint8_t key[KEY_LEN] = { 1, 2, 3, 4 };
+
+	memset(f, 0, sizeof(*f));
+	assert_int_equal(crypto_init(&f->c, NULL), 0);
+	assert_int_equal(noise_self_set(&f->self, key), 0);
+	memcpy(f->pair.remote, target->public_key, KEY_LEN);
+	assert_int_equal(noise_pair_derive(&f->pair, &f->self), 0);
+	assert_int_equal(cookie_keys_derive(&f->c, f->pair.remote, &f->jar.keys), 0);
+}
+
+static void flooder_clear(struct flooder *f)
+{
+	noise_self_clear(&f->self);
+	crypto_clear(&f->c);
+}
+
+/* Garbage but for its form and MAC1: what costs the sender least. */
+static void flooder_message(struct flooder *f, struct rng *rng, uint64_t now_ns,
+			    struct message_initiation *m)
+{
+	for (size_t i = 0; i < sizeof(*m); i++)
+		((uint8_t *)m)[i] = (uint8_t)rng_next(rng);
+	m->type = le32_put(VPN_TYPE_INITIATION);
+	assert_int_equal(cookie_jar_sign(&f->jar, &f->c, (uint8_t *)m, sizeof(*m), now_ns), 0);
+}
+
+/* 10,000 a second for 3 s from ever new addresses, into host 0, beside traffic. */
+static void flood_of_strangers(void **state)
+{
+	struct net *net = net_new(5, 3);
+	struct host *h = &net->host[0];
+	struct flooder f;
+	struct message_initiation m;
+	struct vpn_counters counters;
+	unsigned before;
+
+	(void)state;
+	flooder_init(&f, h);
+	net_session(net, 0, 1);
+	before = h->verdicts[VPN_FORGED];
+	for (unsigned i = 0; i < 30000; i++) {
+		struct vpn_endpoint from = net_address(0x10000 + i, (uint16_t)(1024 + i));
+
+		flooder_message(&f, &net->rng, net->now_ns, &m);
+		net_deliver(net, 0, &from, &m, sizeof(m));
+		net_run(net, SECOND_NS / 10000);
+		if (i % 100 == 0)
+			net_send(net, i / 100 % 2, !(i / 100 % 2), 100);
+		if (i == 15000)
+			net_send(net, 2, 0, 100); /* a new one knocks in the middle of it */
+	}
+	/* So many were looked into: the burst and 500 a second until it was empty. */
+	assert_in_range(h->verdicts[VPN_FORGED] - before, LOAD_BURST, LOAD_BURST + LOAD_RATE * 3);
+	assert_true(h->verdicts[VPN_COOKIE] > 30000 - LOAD_BURST - LOAD_RATE * 3 - 10);
+	vpn_get_counters(h->vpn, &counters);
+	assert_int_equal(counters.under_load, 1);
+	assert_int_equal(counters.cookies_sent, h->verdicts[VPN_COOKIE]);
+	net_run(net, 10 * SECOND_NS);
+	assert_int_equal(net->arrived, net->sent);
+	vpn_get_counters(net->host[2].vpn, &counters);
+	assert_int_equal(counters.cookies_received, 1);
+	flooder_clear(&f);
+	net_free(net);
+}
+
+/* Without MAC1 not even a cookie is given, and no load is felt. */
+static void flood_without_mac1(void **state)
+{
+	struct net *net = net_new(6, 2);
+	struct vpn_counters counters;
+	struct message_initiation m;
+
+	(void)state;
+	memset(&m, 7, sizeof(m));
+	m.type = le32_put(VPN_TYPE_INITIATION);
+	for (unsigned i = 0; i < 5000; i++)
+		assert_int_equal(net_deliver(net, 0, &net->host[1].at, &m, sizeof(m)), VPN_FORGED);
+	assert_false(vpn_receive_plausible(net->host[0].vpn, (uint8_t *)&m, sizeof(m)));
+	vpn_get_counters(net->host[0].vpn, &counters);
+	assert_int_equal(counters.under_load, 0);
+	assert_int_equal(counters.cookies_sent, 0);
+	net_session(net, 1, 0);
+	net_free(net);
+}
+
+static bool keep_last(struct net *net, struct datagram *d, void *ctx)
+{
+	((struct datagram *)ctx)[d->data[0]] = *d;
+	(void)net;
+	return true;
+}
+
+/* Under load: MAC2 gets in, from its own address and port only, at 20 a second, for two minutes. */
+static void cookies(void **state)
+{
+	struct net *net = net_new(7, 2);
+	struct host *h = &net->host[1];
+	struct datagram last[5];
+	struct vpn_endpoint thief = net_address(66, 51820), other_port = net->host[0].at;
+
+	(void)state;
+	net->tap = keep_last;
+	net->tap_ctx = last;
+	h->vpn->config.load_burst = 1; /* one, and it is under load */
+	h->vpn->load_last_ns = net->now_ns;
+	net_send(net, 0, 1, 100);
+	net_run(net, 10 * MS);
+	assert_int_equal(h->verdicts[VPN_COOKIE], 1);
+	assert_int_equal(last[VPN_TYPE_COOKIE].len, 64);
+	assert_int_equal(net->arrived, 0);
+	h->vpn->load_last_ns = net->now_ns + 4 * SECOND_NS;
+	net->loss_percent = 100;
+	net_run(net, 6 * SECOND_NS);
+	other_port.v4.sin_port = htons(9);
+	h->vpn->load_last_ns = net->now_ns;
+	assert_int_equal(net_deliver(net, 1, &thief, last[1].data, last[1].len), VPN_COOKIE);
+	assert_int_equal(net_deliver(net, 1, &other_port, last[1].data, last[1].len), VPN_COOKIE);
+	assert_int_equal(net_deliver(net, 1, &net->host[0].at, last[1].data, last[1].len), VPN_OK);
+	/* Replays with a right MAC2 are limited by their source before they cost much. */
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(net_deliver(net, 1, &net->host[0].at, last[1].data, last[1].len),
+				 VPN_REPLAYED);
+	assert_int_equal(net_deliver(net, 1, &net->host[0].at, last[1].data, last[1].len),
+			 VPN_LIMITED);
+	/* The secret changes. */
+	net_run(net, COOKIE_SECRET_NS);
+	h->vpn->load_last_ns = net->now_ns;
+	assert_int_equal(net_deliver(net, 1, &net->host[0].at, last[1].data, last[1].len),
+			 VPN_COOKIE);
+	net_free(net);
+}
+
+/* A forged cookie, one for another message, and the same one twice are not taken. */
+static void forged_cookies(void **state)
+{
+	struct net *net = net_new(8, 2);
+	struct datagram last[5];
+	struct message_cookie m;
+
+	(void)state;
+	net->tap = keep_last;
+	net->tap_ctx = last;
+	net->host[1].vpn->config.load_burst = 0; /* always under load */
+	net->loss_percent = 100;
+	net_send(net, 0, 1, 100);
+	net_run(net, MS);
+	net_deliver(net, 1, &net->host[0].at, last[1].data, last[1].len);
+	assert_int_equal(net->host[1].last_verdict, VPN_COOKIE);
+	memcpy(&m, last[VPN_TYPE_COOKIE].data, sizeof(m));
+	for (unsigned byte = 8; byte < sizeof(m); byte++) {
+		((uint8_t *)&m)[byte] ^= 1;
+		assert_int_equal(net_deliver(net, 0, &net->host[1].at, &m, sizeof(m)), VPN_FORGED);
+		((uint8_t *)&m)[byte] ^= 1;
+	}
+	m.receiver.b[0] ^= 1;
+	assert_int_equal(net_deliver(net, 0, &net->host[1].at, &m, sizeof(m)), VPN_NO_SESSION);
+	m.receiver.b[0] ^= 1;
+	assert_int_equal(net_deliver(net, 0, &net->host[1].at, &m, sizeof(m)), VPN_OK);
+	assert_true(host_peer(net, 0, 1)->jar.have);
+	assert_int_equal(net_deliver(net, 0, &net->host[1].at, &m, sizeof(m)), VPN_FORGED);
+	/* It is used for less than two minutes. */
+	net_run(net, 80 * SECOND_NS);
+	assert_true(host_peer(net, 0, 1)->jar.have);
+	net_run(net, 40 * SECOND_NS);
+	net_send(net, 0, 1, 100);
+	net_run(net, SECOND_NS);
+	assert_false(host_peer(net, 0, 1)->jar.have);
+	net_free(net);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(flood_of_strangers),
+		cmocka_unit_test(flood_without_mac1),
+		cmocka_unit_test(cookies),
+		cmocka_unit_test(forged_cookies),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
