@@ -13,15 +13,19 @@
 #include <sys/un.h>
 
 #include "common/base/cleanup.h"
+#include "netd/endpoint.h"
+#include "netd/keyfile.h"
 
 #define VID_MAX	     4094
 #define MTU_MIN	     576
 #define MTU_MAX	     65535
+#define TUNNEL_MTU_MIN	     1280 /* IPv6 needs no less */
 #define LEASE_MIN_MS (2ull * 60 * 1000) /* dnsmasq takes no less than two minutes */
 #define LEASE_MAX_MS (30ull * 24 * 3600 * 1000)
 
 static const char *const backend_words[] = { "auto", "aware", "per-vlan", NULL };
 static const char *const host_words[] = { "services", "all", "none", NULL };
+static const char *const engine_words[] = { "auto", "user", "kernel", NULL };
 static const char *const proto_words[] = { "tcp", "udp", NULL };
 
 /* --- demands on one value ------------------------------------------------------------------- */
@@ -116,6 +120,20 @@ static int check_v4_range(const struct conf_value *v, struct err *err)
 	return 0;
 }
 
+static int check_public_key(const struct conf_value *v, struct err *err)
+{
+	uint8_t key[KEY_LEN];
+
+	return key_parse(v->text, key, err);
+}
+
+static int check_endpoint(const struct conf_value *v, struct err *err)
+{
+	struct endpoint e;
+
+	return endpoint_parse(v->text, &e, err);
+}
+
 /* --- the tables ----------------------------------------------------------------------------- */
 
 static const struct conf_key bridge_keys[] = {
@@ -190,6 +208,38 @@ static const struct conf_key policy_keys[] = {
 	{ 0 },
 };
 
+static const struct conf_key tunnel_keys[] = {
+	{ "address", CONF_IFADDR, CONF_LIST | CONF_REQUIRED, .check = check_gateway,
+	  .help = "this host's addresses inside the tunnel, with prefix length" },
+	{ "listen_port", CONF_INT, .min = 1, .max = 65535, .help = "UDP port; default: any" },
+	{ "private_key_file", CONF_PATH, CONF_REQUIRED,
+	  .help = "file with this host's key, readable by root only" },
+	{ "engine", CONF_WORD, .words = engine_words, .preset = "auto",
+	  .help = "what carries the packets" },
+	{ "vlans", CONF_INT, CONF_LIST, .min = 1, .max = VID_MAX,
+	  .help = "VLANs whose guests reach the tunnel and are reached through it" },
+	{ "mtu", CONF_INT, .min = TUNNEL_MTU_MIN, .max = MTU_MAX,
+	  .help = "largest inner packet; default: what the way to the peers leaves" },
+	{ "fwmark", CONF_INT, .min = 1, .max = UINT32_MAX,
+	  .help = "mark of the encrypted packets, for routing rules" },
+	{ 0 },
+};
+
+static const struct conf_key peer_keys[] = {
+	{ "tunnel", CONF_STRING, CONF_REQUIRED, .help = "the tunnel it is a peer of" },
+	{ "public_key", CONF_STRING, CONF_REQUIRED, .check = check_public_key,
+	  .help = "its public key in base64" },
+	{ "preshared_key_file", CONF_PATH, .help = "file with a key that both have" },
+	{ "endpoint", CONF_STRING, .check = check_endpoint,
+	  .help = "HOST:PORT where it listens; default: it calls first" },
+	{ "address", CONF_ADDRESS, CONF_LIST, .check = check_host_addr,
+	  .help = "its addresses inside the tunnel" },
+	{ "allowed", CONF_NETWORK, CONF_LIST, .help = "networks behind it" },
+	{ "keepalive", CONF_DURATION, .min = 1000, .max = 65535ull * 1000,
+	  .help = "send something that often, so that a NAT on the way does not forget" },
+	{ 0 },
+};
+
 #define NAMED(kind, table, text)                                                                   \
 	{                                                                                          \
 		.name = kind, .title = CONF_TITLE_STRING, .title_max = IFNAMSIZ - 1,               \
@@ -213,6 +263,8 @@ static const struct conf_section_type sections[] = {
 	NAMED("forward", forward_keys, "the world reaches a guest"),
 	NAMED("nat", nat_keys, "guests leave with other addresses"),
 	NAMED("policy", policy_keys, "a VLAN reaches another"),
+	NAMED("tunnel", tunnel_keys, "an encrypted network of VM hosts"),
+	NAMED("peer", peer_keys, "another host of a tunnel"),
 	{ 0 },
 };
 

@@ -32,6 +32,7 @@
 
 enum netd_backend { NETD_BACKEND_AUTO, NETD_BACKEND_AWARE, NETD_BACKEND_PER_VLAN };
 enum netd_host { NETD_HOST_SERVICES, NETD_HOST_ALL, NETD_HOST_NONE };
+enum netd_engine { NETD_ENGINE_AUTO, NETD_ENGINE_USER, NETD_ENGINE_KERNEL };
 enum netd_proto { NETD_PROTO_TCP, NETD_PROTO_UDP };
 
 extern const struct conf_section_type netd_conf_schema;
@@ -59,6 +60,7 @@ struct netd_conf_link {
 struct netd_conf_host {
 	const struct netd_conf_link *links; /* sorted by name */
 	size_t link_count;
+	bool skip_keys; /* whoever asks may not read the key files: they are left to netd */
 	/* What the kernel can do; NULL (no root, no probe) skips those checks. */
 	const struct vlan_caps *caps;
 	bool missing_ok;   /* an interface that is not there is waited for, no error */
@@ -123,6 +125,10 @@ void netd_conf_check_forwards(struct conf *c, const struct netd_subnets *subnets
 /* What a forward demands for itself, without a look at what others listen on. */
 void netd_conf_check_forward(struct conf *c, const struct netd_subnets *subnets,
 			     struct conf_section *forward) __attribute__((nonnull));
+/* Tunnels and peers; called by netd_conf_check() and netd_conf_check_host(). */
+void netd_conf_check_tunnels(struct conf *c, const struct netd_subnets *subnets)
+	__attribute__((nonnull));
+void netd_conf_check_keys(struct conf *c) __attribute__((nonnull));
 const struct netd_subnet *netd_subnets_find(const struct netd_subnets *all, const struct addr *a)
 	__attribute__((nonnull));
 void netd_subnets_clear(struct netd_subnets *all) __attribute__((nonnull));

@@ -94,7 +94,7 @@ static void name_add(struct named *v, size_t *n, const char *name, struct conf_s
 static void check_interface_names(struct conf *c)
 {
 	size_t max = 2 * count_sections(c, "bridge") + count_sections(c, "vlan") +
-		     count_sections(c, "port"),
+		     count_sections(c, "port") + count_sections(c, "tunnel"),
 	       n = 0;
 	CLEANUP_FREE struct named *v = calloc(max + 1, sizeof(*v));
 	char gateway[IFNAMSIZ], label[64];
@@ -111,6 +111,8 @@ static void check_interface_names(struct conf *c)
 		name_add(v, &n, gateway, vlan, NULL);
 	FOR_EACH(p, c, "port")
 	name_add(v, &n, p->title, p, NULL);
+	FOR_EACH(t, c, "tunnel")
+	name_add(v, &n, t->title, t, NULL);
 	qsort(v, n, sizeof(*v), named_compare);
 	for (size_t i = 1; i < n; i++)
 		if (strcmp(v[i - 1].name, v[i].name) == 0)
@@ -463,6 +465,7 @@ static void check(struct conf *c, bool forwards)
 	if (forwards)
 		netd_conf_check_forwards(c, &subnets);
 	netd_conf_check_nat(c);
+	netd_conf_check_tunnels(c, &subnets);
 	netd_subnets_clear(&subnets);
 }
 

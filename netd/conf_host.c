@@ -224,8 +224,9 @@ static void check_nat(struct conf *c, const struct netd_conf_host *host, struct 
 		check_pool(c, s, l);
 }
 
-/* A VLAN whose subnet the host already has elsewhere would take the host's own traffic. */
-static void check_vlan(struct conf *c, const struct netd_conf_host *host, struct conf_section *s)
+/* A subnet that the host already has elsewhere would take the host's own traffic. */
+static void check_subnets(struct conf *c, const struct netd_conf_host *host, struct conf_section *s,
+			  const char *own)
 {
 	const struct conf_entry *e = conf_entry(s, "address");
 	char text[PREFIX_TEXT_MAX];
@@ -236,6 +237,7 @@ static void check_vlan(struct conf *c, const struct netd_conf_host *host, struct
 				const struct prefix *p = &host->links[l].addrs[a];
 
 				if (host->links[l].ours ||
+				    (own && strcmp(host->links[l].name, own) == 0) ||
 				    !prefix_overlaps(&e->values[i].prefix, p))
 					continue;
 				conf_error_at(c, s, "address",
@@ -244,6 +246,16 @@ static void check_vlan(struct conf *c, const struct netd_conf_host *host, struct
 					      e->values[i].text, prefix_format(p, text),
 					      host->links[l].name);
 			}
+}
+
+static void check_vlan(struct conf *c, const struct netd_conf_host *host, struct conf_section *s)
+{
+	check_subnets(c, host, s, NULL);
+}
+
+static void check_tunnel(struct conf *c, const struct netd_conf_host *host, struct conf_section *s)
+{
+	check_subnets(c, host, s, s->title);
 }
 
 void netd_conf_check_host(struct conf *c, const struct netd_conf_host *host)
@@ -258,4 +270,8 @@ void netd_conf_check_host(struct conf *c, const struct netd_conf_host *host)
 	check_port(c, host, port);
 	FOR_EACH(nat, c, "nat")
 	check_nat(c, host, nat);
+	FOR_EACH(tunnel, c, "tunnel")
+	check_tunnel(c, host, tunnel);
+	if (!host->skip_keys)
+		netd_conf_check_keys(c);
 }

@@ -3,7 +3,7 @@
  * Conf sections become the arrays that vlan_lower() and nat_lower() take.  All memory of a build
  * hangs in one list of blocks and goes with it.
  */
-#include "netd/desired.h"
+#include "netd/desired_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -18,8 +18,7 @@ struct netd_desired_block {
 	max_align_t data[];
 };
 
-/* A zeroed array that lives as long as the build; count 0 is fine. */
-static void *take(struct netd_desired *d, size_t count, size_t size)
+void *desired_take(struct netd_desired *d, size_t count, size_t size)
 {
 	struct netd_desired_block *b;
 
@@ -33,7 +32,7 @@ static void *take(struct netd_desired *d, size_t count, size_t size)
 	return b->data;
 }
 
-static size_t count_of(struct conf *c, const char *kind)
+size_t desired_count(struct conf *c, const char *kind)
 {
 	size_t n = 0;
 
@@ -63,7 +62,7 @@ static bool is_missing(struct netd_desired *d, const struct netd_conf_host *host
 
 static int build_bridges(struct conf *c, const struct netd_conf_host *host, struct netd_desired *d)
 {
-	struct vlan_bridge *v = take(d, count_of(c, "bridge"), sizeof(*v));
+	struct vlan_bridge *v = desired_take(d, desired_count(c, "bridge"), sizeof(*v));
 	size_t n = 0;
 
 	if (!v)
@@ -85,7 +84,7 @@ static int take_addresses(struct netd_desired *d, const struct conf_section *s,
 			  const struct prefix **ret, size_t *ret_count)
 {
 	const struct conf_entry *e = conf_entry(s, "address");
-	struct prefix *v = take(d, e ? e->count : 0, sizeof(*v));
+	struct prefix *v = desired_take(d, e ? e->count : 0, sizeof(*v));
 
 	if (!v)
 		return -ENOMEM;
@@ -114,9 +113,9 @@ static enum nat_host host_of(const struct conf_section *s)
 
 static int build_vlans(struct conf *c, struct netd_desired *d)
 {
-	size_t count = count_of(c, "vlan"), n = 0;
-	struct vlan_segment *seg = take(d, count, sizeof(*seg));
-	struct nat_vlan *nat = take(d, count, sizeof(*nat));
+	size_t count = desired_count(c, "vlan"), tunnels = desired_count(c, "tunnel"), n = 0;
+	struct vlan_segment *seg = desired_take(d, count, sizeof(*seg));
+	struct nat_vlan *nat = desired_take(d, count + tunnels, sizeof(*nat));
 	int r;
 
 	if (!seg || !nat)
@@ -143,14 +142,14 @@ static int build_vlans(struct conf *c, struct netd_desired *d)
 	d->vlan_net.segments = seg;
 	d->vlan_net.segment_count = n;
 	d->nat_net.vlans = nat;
-	d->nat_net.vlan_count = n;
-	return 0;
+	d->nat_net.vlan_count = n + tunnels;
+	return desired_build_tunnels(c, d, nat + n);
 }
 
 static int port_ips(struct netd_desired *d, const struct conf_section *s, struct nat_port *ret)
 {
 	const struct conf_entry *e = conf_entry(s, "ip");
-	struct addr *ips = take(d, e ? e->count : 0, sizeof(*ips));
+	struct addr *ips = desired_take(d, e ? e->count : 0, sizeof(*ips));
 
 	if (!ips)
 		return -ENOMEM;
@@ -197,9 +196,9 @@ static int build_port(struct conf *c, const struct netd_conf_host *host, struct 
 
 static int build_ports(struct conf *c, const struct netd_conf_host *host, struct netd_desired *d)
 {
-	size_t count = count_of(c, "port"), n = 0;
-	struct vlan_port *ports = take(d, count, sizeof(*ports));
-	struct nat_port *nat = take(d, count, sizeof(*nat));
+	size_t count = desired_count(c, "port"), n = 0;
+	struct vlan_port *ports = desired_take(d, count, sizeof(*ports));
+	struct nat_port *nat = desired_take(d, count, sizeof(*nat));
 	int r;
 
 	if (!ports || !nat)
@@ -241,7 +240,7 @@ int netd_desired_forward(const struct conf_section *s, struct nat_forward *ret)
 
 static int build_forwards(struct conf *c, struct netd_desired *d)
 {
-	struct nat_forward *v = take(d, count_of(c, "forward"), sizeof(*v));
+	struct nat_forward *v = desired_take(d, desired_count(c, "forward"), sizeof(*v));
 	size_t n = 0;
 
 	if (!v)
@@ -300,7 +299,7 @@ static int build_sources(struct conf *c, struct netd_desired *d)
 
 		max += 2 * (from ? from->count : 0);
 	}
-	v = take(d, max, sizeof(*v));
+	v = desired_take(d, max, sizeof(*v));
 	if (!v)
 		return -ENOMEM;
 	FOR_EACH(s, c, "nat")
@@ -318,11 +317,11 @@ static int policy_compare(const void *a, const void *b)
 static int build_policies(struct conf *c, struct netd_desired *d)
 {
 	struct nat_policy *v;
-	size_t max = 0, n = 0, kept = 0;
+	size_t max = desired_tunnel_pairs_max(c), n = 0, kept = 0;
 
 	FOR_EACH(s, c, "policy")
 	max += conf_entry(s, "from")->count * conf_entry(s, "to")->count;
-	v = take(d, max, sizeof(*v));
+	v = desired_take(d, max, sizeof(*v));
 	if (!v)
 		return -ENOMEM;
 	FOR_EACH(s, c, "policy")
@@ -341,6 +340,7 @@ static int build_policies(struct conf *c, struct netd_desired *d)
 				copy_name(v[n].to, t->ifname);
 			}
 	}
+	n += desired_tunnel_pairs(c, v + n);
 	qsort(v, n, sizeof(*v), policy_compare);
 	for (size_t i = 0; i < n; i++)
 		if (!kept || policy_compare(&v[kept - 1], &v[i]) != 0)
@@ -390,7 +390,7 @@ static int build_extra(struct conf *c, const struct netd_conf_host *host, struct
 		if (pool && addr_range_count(&pool->addr_range) <= NETD_CONF_POOL_MAX)
 			max += addr_range_count(&pool->addr_range);
 	}
-	v = take(d, max, sizeof(*v));
+	v = desired_take(d, max, sizeof(*v));
 	if (!v)
 		return -ENOMEM;
 	FOR_EACH(s, c, "nat")
@@ -444,10 +444,11 @@ struct lease_index {
 
 static int build_leases(struct conf *c, struct netd_desired *d, struct lease_index *ret)
 {
-	size_t count = count_of(c, "port"), *at = take(d, VLAN_VID_MAX + 2, sizeof(*at));
+	size_t count = desired_count(c, "port"),
+	       *at = desired_take(d, VLAN_VID_MAX + 2, sizeof(*at));
 	struct dnsmasq_lease lease;
 
-	ret->v = take(d, count, sizeof(*ret->v));
+	ret->v = desired_take(d, count, sizeof(*ret->v));
 	if (!ret->v || !at)
 		return -ENOMEM;
 	FOR_EACH(p, c, "port")
@@ -501,13 +502,13 @@ static int server_compare(const void *a, const void *b)
 
 static int build_servers(struct conf *c, struct netd_desired *d)
 {
-	struct lease_index *leases = take(d, 1, sizeof(*leases));
+	struct lease_index *leases = desired_take(d, 1, sizeof(*leases));
 	size_t count = 0;
 	int r;
 
 	FOR_EACH(s, c, "vlan")
 	count += netd_conf_vlan_served(s);
-	d->servers = take(d, count, sizeof(*d->servers));
+	d->servers = desired_take(d, count, sizeof(*d->servers));
 	if (!d->servers || !leases)
 		return -ENOMEM;
 	r = build_leases(c, d, leases);

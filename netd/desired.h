@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What a configuration wants, in the terms of the libraries: links and addresses (vlan/), set
- * elements (nat/), servers of DHCP and DNS (dnsmasq).  Pure, apart from looking up users.
+ * elements (nat/), servers of DHCP and DNS (dnsmasq), tunnels (tunnels).  Pure, apart from looking up users.
  *
  * A desired owns everything in it and borrows nothing from the conf but during the build.
  */
@@ -12,6 +12,7 @@
 #include "nat/nat.h"
 #include "netd/conf.h"
 #include "netd/dnsmasq.h"
+#include "netd/tunnel_view.h"
 #include "vlan/vlan.h"
 
 struct netd_desired {
@@ -19,6 +20,8 @@ struct netd_desired {
 	struct nat_state nat;
 	struct dnsmasq_net *servers; /* by VID */
 	size_t server_count;
+	struct tunnel_want *tunnels;
+	size_t tunnel_count;
 	size_t missing_count;	 /* interfaces left out because they are not there (missing_ok) */
 	bool forward4, forward6; /* some VLAN is a gateway of that family */
 	/* behind links and nat: */

@@ -14,6 +14,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -28,6 +29,8 @@ struct monitor {
 	struct mnl_socket *route, *netfilter;
 	struct nl *nl;
 	uint32_t own_port;
+	char (*also)[IF_NAMESIZE]; /* names beside those of vlan/ */
+	size_t also_count;
 	bool hushed;
 	uint32_t generation; /* when it was hushed */
 	uint8_t buf[READ_BYTES];
@@ -59,8 +62,8 @@ fail:
 
 int monitor_open(struct nl *nl, struct monitor **ret, struct err *err)
 {
-	static const int route_groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR,
-					    RTNLGRP_IPV6_IFADDR };
+	static const int route_groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
+					    RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE };
 	static const int nft_groups[] = { NFNLGRP_NFTABLES };
 	struct monitor *m = calloc(1, sizeof(*m));
 	int r;
@@ -69,7 +72,7 @@ int monitor_open(struct nl *nl, struct monitor **ret, struct err *err)
 		return -ENOMEM;
 	m->nl = nl;
 	m->own_port = nl_port_id(nl);
-	m->route = subscribe(NETLINK_ROUTE, route_groups, 3);
+	m->route = subscribe(NETLINK_ROUTE, route_groups, 5);
 	m->netfilter = m->route ? subscribe(NETLINK_NETFILTER, nft_groups, 1) : NULL;
 	if (!m->netfilter) {
 		r = errno ? -errno : -EIO;
@@ -88,6 +91,7 @@ void monitor_close(struct monitor *m)
 		mnl_socket_close(m->route);
 	if (m->netfilter)
 		mnl_socket_close(m->netfilter);
+	free(m->also);
 	free(m);
 }
 
@@ -111,16 +115,42 @@ static const char *text_of(const struct nlmsghdr *nlh, size_t header, uint16_t t
 	return "";
 }
 
-static unsigned route_event(const struct nlmsghdr *nlh, const struct vlan_state *desired)
+int monitor_also(struct monitor *m, const char *name)
+{
+	char(*more)[IF_NAMESIZE];
+
+	if (!name) {
+		m->also_count = 0;
+		return 0;
+	}
+	more = reallocarray(m->also, m->also_count + 1, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	m->also = more;
+	snprintf(more[m->also_count++], IF_NAMESIZE, "%s", name);
+	return 0;
+}
+
+static bool is_wanted(const struct monitor *m, const struct vlan_state *desired, const char *name)
+{
+	for (size_t i = 0; i < m->also_count; i++)
+		if (strcmp(m->also[i], name) == 0)
+			return true;
+	return vlan_state_find(desired, name) != NULL;
+}
+
+static unsigned route_event(const struct monitor *m, const struct nlmsghdr *nlh,
+			    const struct vlan_state *desired)
 {
 	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(nlh);
+	const struct rtmsg *rtm = mnl_nlmsg_get_payload(nlh);
 	char name[IF_NAMESIZE];
 
 	switch (nlh->nlmsg_type) {
 	case RTM_NEWLINK:
 	case RTM_DELLINK:
 		if (!desired ||
-		    vlan_state_find(desired, text_of(nlh, sizeof(struct ifinfomsg), IFLA_IFNAME)) ||
+		    is_wanted(m, desired, text_of(nlh, sizeof(struct ifinfomsg), IFLA_IFNAME)) ||
 		    !strncmp(text_of(nlh, sizeof(struct ifinfomsg), IFLA_IFALIAS), VLAN_MARK,
 			     strlen(VLAN_MARK)))
 			return MONITOR_LINK;
@@ -131,7 +161,12 @@ static unsigned route_event(const struct nlmsghdr *nlh, const struct vlan_state 
 			return MONITOR_ADDR;
 		if (!desired || !if_indextoname(ifa->ifa_index, name))
 			return MONITOR_ADDR;
-		return vlan_state_find(desired, name) ? MONITOR_ADDR : 0;
+		return is_wanted(m, desired, name) ? MONITOR_ADDR : 0;
+	case RTM_DELROUTE:
+		return mnl_nlmsg_get_payload_len(nlh) >= sizeof(*rtm) &&
+				       rtm->rtm_protocol == VLAN_PROTO
+			       ? MONITOR_ADDR
+			       : 0;
 	}
 	return 0;
 }
@@ -162,7 +197,7 @@ static unsigned read_socket(struct monitor *m, struct mnl_socket *s,
 			return errno == ENOBUFS ? events | MONITOR_LOST : events;
 		for (const struct nlmsghdr *h = (const void *)m->buf; mnl_nlmsg_ok(h, len);
 		     h = mnl_nlmsg_next(h, &len))
-			events |= s == m->route ? route_event(h, desired) : nft_event(m, h);
+			events |= s == m->route ? route_event(m, h, desired) : nft_event(m, h);
 	}
 	return events;
 }

@@ -20,7 +20,8 @@
 
 enum monitor_event {
 	MONITOR_LINK = 1, /* a link of ours or with a name we want came, went or changed */
-	MONITOR_ADDR = 2, /* an address on such a link; on any link where names are unknown */
+	MONITOR_ADDR = 2, /* an address on such a link; on any link where names are unknown; a
+			     route of ours has gone */
 	MONITOR_NAT = 4,  /* somebody wrote to a table of our name, or deleted it */
 	MONITOR_LOST = 8, /* messages were lost: anything may have changed */
 };
@@ -31,6 +32,13 @@ struct monitor;
 int monitor_open(struct nl *nl, struct monitor **ret, struct err *err)
 	__attribute__((nonnull(1, 2), warn_unused_result));
 void monitor_close(struct monitor *m);
+
+/*
+ * A link of this name concerns us as well, with its addresses; NULL: forget all such names.
+ * -ENOMEM.
+ */
+int monitor_also(struct monitor *m, const char *name)
+	__attribute__((nonnull(1), warn_unused_result));
 
 /* The two descriptors to poll for reading. */
 void monitor_fds(const struct monitor *m, int ret_fds[2]) __attribute__((nonnull));

@@ -79,7 +79,12 @@ static int run_rest(struct reconcile *r, struct sight *s, struct netd_desired *w
 	struct plan plan = { 0 };
 	int rc = sight_plan(s, want, &plan, NULL);
 
-	rc = rc < 0 ? rc : reconcile_execute(r, &plan, NULL);
+	rc = rc < 0 ? rc : tunnels_prepare(r->tunnels, want->tunnels, want->tunnel_count, NULL);
+	if (rc == 0) {
+		rc = reconcile_execute(r, &plan, NULL);
+		if (rc < 0)
+			tunnels_abort(r->tunnels);
+	}
 	plan_clear(&plan);
 	if (rc == 0)
 		reconcile_around(r, r->conf, want, s);

@@ -176,6 +176,8 @@ void reconcile_around(struct reconcile *r, struct conf *c, const struct netd_des
 		log_error("dnsmasq", "out of memory");
 	else if (dnsmasq_set_apply(r->servers, want->servers, want->server_count, &err) < 0)
 		log_error("dnsmasq", "%s", err.text);
+	if (tunnels_apply(r->tunnels, want->tunnels, want->tunnel_count, &err) < 0)
+		log_limited(LOG_LEVEL_ERROR, "tunnel", "tunnel", "%s", err.text);
 }
 
 /* --- apply ------------------------------------------------------------------------------------ */
@@ -205,6 +207,11 @@ void reconcile_put_in_force(struct reconcile *r, struct conf *c, struct netd_des
 	netd_desired_clear(&r->want);
 	r->conf = c;
 	r->want = *want;
+	tunnels_rebase(r->tunnels, r->want.tunnels, r->want.tunnel_count);
+	(void)!monitor_also(r->monitor, NULL);
+	for (size_t i = 0; i < r->want.tunnel_count; i++)
+		if (monitor_also(r->monitor, r->want.tunnels[i].name) < 0)
+			log_error("tunnel", "out of memory");
 	*want = (struct netd_desired){ 0 };
 	r->want_stale = false;
 	r->retry_ms = RETRY_FIRST_MS;
@@ -222,6 +229,19 @@ static void note_failure(struct reconcile *r, const struct err *err)
 static void tell_queue(struct reconcile *r, struct conf *c)
 {
 	queue_init(&r->queue, r->nl, &r->nat_caps, conf_flag(conf_root(c), "own_tables"));
+}
+
+/* Ports and keys, before anything changes. */
+static int prepare_tunnels(struct reconcile *r, const struct netd_desired *want,
+			   enum reconcile_mode mode, struct err *err)
+{
+	int rc = tunnels_prepare(r->tunnels, want->tunnels, want->tunnel_count, err);
+
+	if (rc == 0 || mode == RECONCILE_STRICT)
+		return rc;
+	log_error("tunnel", "%s; trying again", err->text);
+	*err = (struct err){ 0 };
+	return 0;
 }
 
 static int apply_plan(struct reconcile *r, struct sight *s, const struct netd_desired *want,
@@ -252,7 +272,12 @@ int reconcile_apply(struct reconcile *r, struct conf *c, enum reconcile_mode mod
 
 	tell_queue(r, c);
 	rc = rc < 0 ? rc : prepare(c, &s, mode != RECONCILE_STRICT, &want, &sub);
-	rc = rc < 0 ? rc : apply_plan(r, &s, &want, ret_count, &sub);
+	rc = rc < 0 ? rc : prepare_tunnels(r, &want, mode, &sub);
+	if (rc == 0) {
+		rc = apply_plan(r, &s, &want, ret_count, &sub);
+		if (rc < 0)
+			tunnels_abort(r->tunnels);
+	}
 	if (rc == 0) {
 		r->stats.apply_count++;
 		reconcile_around(r, c, &want, &s);
@@ -305,6 +330,8 @@ static int diff_want(struct reconcile *r, struct conf *c, const struct netd_desi
 		if (demand_servers(r, c) == 0)
 			*ret_count += dnsmasq_set_diff(r->servers, want->servers,
 						       want->server_count, sink->line, sink->ctx);
+		*ret_count += tunnels_diff(r->tunnels, want->tunnels, want->tunnel_count,
+					   sink->line, sink->ctx);
 	}
 	plan_clear(&plan);
 	return rc;
@@ -362,6 +389,7 @@ int reconcile_down(struct reconcile *r, size_t *ret_count, struct err *err)
 	sight_clear(&s);
 	if (rc < 0)
 		return rc;
+	(void)!tunnels_apply(r->tunnels, NULL, 0, NULL);
 	if (r->conf)
 		reconcile_put_in_force(r, NULL, &nothing);
 	if (r->servers && dnsmasq_set_apply(r->servers, NULL, 0, &sub) < 0)
@@ -571,7 +599,8 @@ int reconcile_new(struct loop *loop, const char *run_dir, struct state *st, stru
 	rc = rc < 0 ? rc : monitor_open(r->nl, &r->monitor, err);
 	if (rc == 0) {
 		queue_init(&r->queue, r->nl, &r->nat_caps, true);
-		rc = watch(r);
+		rc = tunnels_new(loop, r->nl, run_dir, &r->tunnels);
+		rc = rc < 0 ? rc : watch(r);
 		if (rc < 0)
 			err_sys(err, rc, "event loop");
 	}
@@ -598,6 +627,7 @@ void reconcile_free(struct reconcile *r)
 	if (r->alone_fd >= 0)
 		close(r->alone_fd);
 	dnsmasq_set_free(r->servers);
+	tunnels_free(r->tunnels);
 	free(r->servers_program);
 	monitor_close(r->monitor);
 	nl_close(r->nl);
@@ -627,6 +657,11 @@ int reconcile_print_nft(struct reconcile *r, FILE *f, struct err *err)
 	rc = rc < 0 ? rc : nat_print(&now, f);
 	nat_state_clear(&now);
 	return rc < 0 ? rc : 0;
+}
+
+struct tunnels *reconcile_tunnels(const struct reconcile *r)
+{
+	return r->tunnels;
 }
 
 const struct vlan_caps *reconcile_vlan_caps(const struct reconcile *r)

@@ -31,6 +31,7 @@
 #include "vlan/vlan.h"
 
 struct reconcile;
+struct tunnels;
 
 struct reconcile_stats {
 	uint64_t apply_count, apply_failed_count;
@@ -79,7 +80,8 @@ int reconcile_count_drift(struct reconcile *r, size_t *ret_count, struct err *er
 /*
  * Make it so.  On success `c` is in force and belongs to the reconcile; on failure (but in mode
  * RESTORE) it stays the caller's, the kernel is as it was and the old conf in force.  *ret_count
- * operations were run.  Servers that do not start are no failure: they are logged and tried again.
+ * operations were run.  Servers that do not start are no failure: they are logged and tried again;
+ * a tunnel whose port is in use or whose key file is not good is one in mode STRICT only.
  */
 int reconcile_apply(struct reconcile *r, struct conf *c, enum reconcile_mode mode,
 		    size_t *ret_count, struct err *err)
@@ -117,6 +119,7 @@ int reconcile_links(struct reconcile *r, struct vlan_state *ret, struct err *err
 int reconcile_print_nft(struct reconcile *r, FILE *f, struct err *err)
 	__attribute__((nonnull(1, 2), warn_unused_result));
 
+struct tunnels *reconcile_tunnels(const struct reconcile *r) __attribute__((nonnull));
 const struct vlan_caps *reconcile_vlan_caps(const struct reconcile *r) __attribute__((nonnull));
 const struct nat_caps *reconcile_nat_caps(const struct reconcile *r) __attribute__((nonnull));
 const struct reconcile_stats *reconcile_stats(const struct reconcile *r) __attribute__((nonnull));

@@ -8,6 +8,7 @@
 #include "netd/queue.h"
 #include "netd/reconcile.h"
 #include "netd/sight.h"
+#include "netd/tunnels.h"
 
 #define RECONCILE_SOURCE_COUNT 3
 
@@ -19,6 +20,7 @@ struct reconcile {
 	struct queue queue;
 	struct monitor *monitor;
 	struct dnsmasq_set *servers;
+	struct tunnels *tunnels;
 	char *servers_program;
 	int settings_fd;
 	int alone_fd; /* no other netd while it is open */

@@ -76,7 +76,8 @@ static bool made_by(struct conf *c, const char *name)
 
 	if (s && !conf_flag(s, "existing"))
 		return true;
-	if (conf_section_find(c, conf_root(c), "bridge", name))
+	if (conf_section_find(c, conf_root(c), "bridge", name) ||
+	    conf_section_find(c, conf_root(c), "tunnel", name))
 		return true;
 	for (s = conf_section_first(conf_root(c), "vlan"); s; s = conf_section_next(s, "vlan"))
 		if (netd_conf_gateway_name(s, gateway) && strcmp(gateway, name) == 0)
@@ -173,6 +174,7 @@ int check_run(struct cli *cli, const char *path)
 		if (gather(c, &links) == 0) {
 			host.links = links.v;
 			host.link_count = links.count;
+			host.skip_keys = geteuid() != 0;
 			host.caps = probe_kernel(&caps) ? &caps : NULL;
 			netd_conf_check_host(c, &host);
 		}

@@ -13,6 +13,7 @@
 #include "common/base/cleanup.h"
 #include "common/daemon/log.h"
 #include "netd/ctl/rows.h"
+#include "netd/ctl/tunnels.h"
 #include "netd/doctor.h"
 
 /* --- helpers -------------------------------------------------------------------------------- */
@@ -234,6 +235,19 @@ static json_int_t count_kind(struct conf *c, const char *kind)
 	return n;
 }
 
+static json_int_t count_peers_up(struct verbs *v, struct conf *c)
+{
+	json_t *all = tunnels_json(reconcile_tunnels(v->reconcile), c, NULL, NULL), *tunnel, *peer;
+	json_int_t n = 0;
+	size_t i, k;
+
+	json_array_foreach(all, i, tunnel)
+		json_array_foreach(json_object_get(tunnel, "peers"), k, peer) n +=
+		strcmp(json_string_value(json_object_get(peer, "state")), "up") == 0;
+	json_decref(all);
+	return n;
+}
+
 static void verb_status(struct ctl_request *req, void *ctx)
 {
 	struct verbs *v = ctx;
@@ -254,6 +268,8 @@ static void verb_status(struct ctl_request *req, void *ctx)
 			json_object_set_new(counts, t->name, json_integer(count_kind(c, t->name)));
 	}
 	json_object_set_new(o, "count", counts);
+	if (count_kind(c, "peer"))
+		json_object_set_new(o, "peers_up", json_integer(count_peers_up(v, c)));
 	json_object_set_new(o, "pending", pending_json(v));
 	if (v->state->rejected[0])
 		json_object_set_new(o, "rejected",
@@ -324,6 +340,42 @@ static void verb_ls(struct ctl_request *req, void *ctx)
 	vlan_state_clear(&links);
 }
 
+static void verb_tunnels(struct ctl_request *req, void *ctx)
+{
+	struct verbs *v = ctx;
+	const char *name = NULL;
+	struct err err = { 0 };
+	json_t *list;
+
+	if (ctl_arg_text(req, "name", false, &name) < 0)
+		return;
+	list = tunnels_json(reconcile_tunnels(v->reconcile), reconcile_conf(v->reconcile), name,
+			    &err);
+	if (list)
+		ctl_reply(req, json_pack("{s:o}", "tunnels", list));
+	else
+		ctl_fail_err(req, &err);
+}
+
+static void verb_tunnel_rotate(struct ctl_request *req, void *ctx)
+{
+	struct verbs *v = ctx;
+	char who[STATE_WHO_MAX], text[KEY_TEXT_MAX];
+	uint8_t public[KEY_LEN];
+	struct err err = { 0 };
+	const char *name;
+
+	if (ctl_arg_text(req, "name", true, &name) < 0)
+		return;
+	who_asks(req, who, sizeof(who));
+	if (tunnels_rotate(reconcile_tunnels(v->reconcile), name, public, &err) < 0) {
+		ctl_fail_err(req, &err);
+		return;
+	}
+	log_info(name, "%s gave it another key", who);
+	ctl_reply(req, json_pack("{s:s}", "public_key", key_format(public, text)));
+}
+
 static void verb_nft(struct ctl_request *req, void *ctx)
 {
 	struct verbs *v = ctx;
@@ -386,6 +438,8 @@ const struct ctl_verb verbs_table[] = {
 	{ "drift", verb_drift },
 	{ "capabilities", verb_capabilities },
 	{ "ls", verb_ls },
+	{ "tunnels", verb_tunnels },
+	{ "tunnel_rotate", verb_tunnel_rotate },
 	{ "nft", verb_nft },
 	{ "metrics", verb_metrics },
 	{ "doctor", verb_doctor },
@@ -430,6 +484,7 @@ void verbs_collect(struct metrics_writer *w, void *ctx)
 	    "Conntrack entries deleted after changes of forwards.", st->flow_deleted_count);
 	one(w, "netd_dnsmasq_restarts", METRICS_COUNTER, "Servers that died and were restarted.",
 	    reconcile_server_restarts(v->reconcile));
+	tunnels_collect(reconcile_tunnels(v->reconcile), c, w);
 	one(w, "netd_config_pending", METRICS_GAUGE, "1 while a configuration waits for a confirm.",
 	    v->state->pending.active);
 }

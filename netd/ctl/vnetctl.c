@@ -15,6 +15,7 @@
 #include "netd/conf.h"
 #include "netd/ctl/check.h"
 #include "netd/ctl/rows.h"
+#include "netd/ctl/vnetctl_tunnel.h"
 #include "netd/doctor.h"
 
 #define ASK_TIMEOUT_MS 600000 /* the kernel deletes thousands of bridges one by one */
@@ -33,7 +34,7 @@ static int fail(struct cli *cli, int code, const struct err *err)
 	return code;
 }
 
-static int ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
+int vnetctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 {
 	struct ctl_client *client;
 	struct err err = { 0 };
@@ -73,7 +74,7 @@ static int run_diff(struct cli *cli)
 {
 	json_t *answer, *ops, *one;
 	size_t i;
-	int r = ask(cli, "diff", NULL, &answer);
+	int r = vnetctl_ask(cli, "diff", NULL, &answer);
 
 	if (r)
 		return r == CLI_FAILED ? CLI_USAGE : r;
@@ -110,7 +111,7 @@ static int run_apply(struct cli *cli)
 		seconds = (unsigned long)(ms / 1000);
 		json_object_set_new(args, "confirm_ms", json_integer((json_int_t)ms));
 	}
-	r = ask(cli, "apply", args, &answer);
+	r = vnetctl_ask(cli, "apply", args, &answer);
 	if (r)
 		return r;
 	r = shows_errors(cli, answer) ? CLI_FAILED : CLI_OK;
@@ -133,7 +134,7 @@ static int run_apply(struct cli *cli)
 static int run_simple(struct cli *cli, const char *verb, const char *done)
 {
 	json_t *answer;
-	int r = ask(cli, verb, NULL, &answer);
+	int r = vnetctl_ask(cli, verb, NULL, &answer);
 
 	if (r)
 		return r;
@@ -217,6 +218,27 @@ static const struct output_column policy_columns[] = {
 	{ 0 },
 };
 
+static const struct output_column tunnel_columns[] = {
+	{ "id", "TUNNEL", OUTPUT_TEXT },
+	{ "address", "ADDRESS", OUTPUT_TEXT },
+	{ "listen_port", "PORT", OUTPUT_NUMBER },
+	{ "vlans", "VLANS", OUTPUT_TEXT },
+	{ "engine", "ENGINE", OUTPUT_TEXT },
+	{ "origin", "ORIGIN", OUTPUT_TEXT },
+	{ 0 },
+};
+static const struct output_column peer_columns[] = {
+	{ "id", "PEER", OUTPUT_TEXT },
+	{ "tunnel", "TUNNEL", OUTPUT_TEXT },
+	{ "endpoint", "ENDPOINT", OUTPUT_TEXT },
+	{ "address", "ADDRESS", OUTPUT_TEXT },
+	{ "allowed", "ALLOWED", OUTPUT_TEXT },
+	{ "keepalive", "KEEPALIVE", OUTPUT_TEXT },
+	{ "public_key", "PUBLIC KEY", OUTPUT_TEXT },
+	{ "origin", "ORIGIN", OUTPUT_TEXT },
+	{ 0 },
+};
+
 static const struct output_column *columns_of(const char *kind)
 {
 	static const struct {
@@ -226,6 +248,7 @@ static const struct output_column *columns_of(const char *kind)
 		{ "bridge", bridge_columns }, { "vlan", vlan_columns },
 		{ "port", port_columns },     { "forward", forward_columns },
 		{ "nat", nat_columns },	      { "policy", policy_columns },
+		{ "tunnel", tunnel_columns }, { "peer", peer_columns },
 	};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
@@ -248,7 +271,7 @@ static int run_ls(struct cli *cli)
 	int r;
 
 	kind_of(cli, kind, sizeof(kind));
-	r = ask(cli, "ls", json_pack("{s:s}", "kind", kind), &answer);
+	r = vnetctl_ask(cli, "ls", json_pack("{s:s}", "kind", kind), &answer);
 	if (r)
 		return r;
 	rows = json_object_get(answer, "rows");
@@ -292,10 +315,10 @@ static int run_change(struct cli *cli)
 	if (!keys)
 		return CLI_USAGE;
 	kind_of(cli, kind, sizeof(kind));
-	r = ask(cli, "change",
-		json_pack("{s:s, s:s, s:s, s:o}", "action", action, "kind", kind, "name",
-			  cli->argv[0], "keys", keys),
-		&answer);
+	r = vnetctl_ask(cli, "change",
+			json_pack("{s:s, s:s, s:s, s:o}", "action", action, "kind", kind, "name",
+				  cli->argv[0], "keys", keys),
+			&answer);
 	if (r)
 		return r;
 	r = shows_errors(cli, answer) ? CLI_FAILED : CLI_OK;
@@ -318,6 +341,9 @@ static const struct output_column status_columns[] = {
 	{ "count.forward", "forwards", OUTPUT_NUMBER },
 	{ "count.nat", "nat blocks", OUTPUT_NUMBER },
 	{ "count.policy", "policies", OUTPUT_NUMBER },
+	{ "count.tunnel", "tunnels", OUTPUT_NUMBER },
+	{ "count.peer", "peers", OUTPUT_NUMBER },
+	{ "peers_up", "peers up", OUTPUT_NUMBER },
 	{ "drift_count", "drifts repaired", OUTPUT_NUMBER },
 	{ 0 },
 };
@@ -340,7 +366,7 @@ static const struct output_column error_columns[] = {
 static int run_status(struct cli *cli)
 {
 	json_t *o;
-	int r = ask(cli, "status", NULL, &o);
+	int r = vnetctl_ask(cli, "status", NULL, &o);
 
 	if (r)
 		return r;
@@ -360,7 +386,7 @@ static int run_status(struct cli *cli)
 static int ask_record(struct cli *cli, const char *verb, const struct output_column *columns)
 {
 	json_t *o;
-	int r = ask(cli, verb, NULL, &o);
+	int r = vnetctl_ask(cli, verb, NULL, &o);
 
 	if (r)
 		return r;
@@ -410,7 +436,7 @@ static int run_capabilities(struct cli *cli)
 static int ask_text(struct cli *cli, const char *verb)
 {
 	json_t *o;
-	int r = ask(cli, verb, NULL, &o);
+	int r = vnetctl_ask(cli, verb, NULL, &o);
 
 	if (r)
 		return r;
@@ -533,6 +559,15 @@ static const struct cli_verb verbs[] = {
 	{ "nat", NULL, nat_options, run_nat, "the tables as nft text" },
 	OBJECT("nat", "NAME", NULL),
 	OBJECT("policy", "NAME", NULL),
+	OBJECT("tunnel", "NAME", NULL),
+	{ "tunnel status", "[NAME]", NULL, vnetctl_tunnel_status,
+	  "its peers: handshakes, endpoints, what was sent and lost" },
+	{ "tunnel genkey", NULL, NULL, vnetctl_tunnel_genkey, "print a new private key" },
+	{ "tunnel pubkey", "[NAME|FILE]", NULL, vnetctl_tunnel_pubkey,
+	  "the public key of a tunnel, of a key file, or of standard input" },
+	{ "tunnel rotate", "NAME", NULL, vnetctl_tunnel_rotate,
+	  "a new key for this host; prints its public key" },
+	OBJECT("peer", "NAME", NULL),
 	{ "metrics", NULL, NULL, run_metrics, "counters in OpenMetrics text" },
 	{ "doctor", NULL, NULL, run_doctor, "what else on this host drops packets of guests" },
 	{ 0 },

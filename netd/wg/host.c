@@ -479,12 +479,19 @@ void wg_host_close(struct wg_host *h)
 /* The device is let go by whoever has it open; the process does when it ends. */
 static void remove_device(const struct wg_host *h)
 {
+	uint64_t end = now_ms() + END_WAIT_MS;
 	struct wg_device device;
+	int r;
 
-	if (!wg_device_open(h->config.name, false, h->config.mtu, false, &device, NULL)) {
-		wg_device_release(device.fd);
-		close(device.fd);
-	}
+	/* one that is not our child hangs up a moment before it has closed everything */
+	while ((r = wg_device_open(h->config.name, false, h->config.mtu, false, &device, NULL)) ==
+		       -EBUSY &&
+	       now_ms() < end)
+		poll(NULL, 0, 2);
+	if (r)
+		return;
+	wg_device_release(device.fd);
+	close(device.fd);
 }
 
 void wg_host_stop(struct wg_host *h)

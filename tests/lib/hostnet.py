@@ -176,7 +176,7 @@ class HostNet:
 
 
 class Netd:
-    def __init__(self, net, config, start=True, folder=WORK, args=()):
+    def __init__(self, net, config, start=True, folder=WORK, args=(), ns=None):
         self.net, self.folder, self.args = net, folder, list(args)
         os.makedirs(folder, exist_ok=True)
         self.path = os.path.join(folder, "netd.conf")
@@ -185,6 +185,7 @@ class Netd:
         self.log_path = os.path.join(folder, "netd.log")
         self.process = None
         self.env = {}
+        self.ns = ns  # where it runs: this namespace, or another host's
         self.write(config)
         at_failure.append(self.show_log)
         if start:
@@ -196,7 +197,8 @@ class Netd:
 
     def spawn(self):
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([program("NETD", "netd"), "-c", self.path, *self.args],
+            argv = [program("NETD", "netd"), "-c", self.path, *self.args]
+            self.process = subprocess.Popen(self.ns.argv(*argv) if self.ns else argv,
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env={**os.environ, **self.env},
                                             preexec_fn=die_with_parent)
@@ -251,7 +253,7 @@ class Netd:
     def show_log(self):
         if os.path.exists(self.log_path):
             with open(self.log_path) as f:
-                print("--- netd.log\n" + f.read()[-4000:])
+                print(f"--- {self.log_path}\n" + f.read()[-4000:])
 
 
 FAULT = os.path.join(WORK, "fault")

@@ -72,6 +72,7 @@ static void check_all(struct conf *c, bool aware)
 	const struct netd_conf_host host = { .links = links,
 					     .link_count = sizeof(links) / sizeof(*links),
 					     .caps = &caps,
+					     .skip_keys = true,
 					     .find_user = find_user,
 					     .find_group = find_user };
 
