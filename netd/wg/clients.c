@@ -134,7 +134,7 @@ static void write_some(struct clients *c, struct client *k)
 
 static void answer(struct clients *c, struct client *k, int error)
 {
-	wg_text_add(&k->out, "errno=%d\n\n", error < 0 ? -error : error);
+	wg_text_add(&k->out, "errno=%d\n\n", error); /* negative, as wg(8) expects */
 	if (k->out.failed)
 		close_client(c, k);
 	else

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * wg(8)'s connections: "get=1\n\n" and "set=1\n...\n\n" in, text and "errno=N\n\n" out, several
+ * wg(8)'s connections: "get=1\n\n" and "set=1\n...\n\n" in, text and "errno=-N\n\n" out, several
  * requests a connection.  At most CLIENTS_MAX at once (the socket's backlog holds the others) of
  * at most CLIENT_TEXT_MAX; none can make the data path wait.
  */
