@@ -5,7 +5,7 @@
  *	root: control runtime connections handshake_timeout memory log_level
  *	listen "name" { address socket_activation mode owner group insecure default }
  *	pool   "name" { path size journal cache data_cache buffers ahead spin_us create }
- *	volume "name" { pool size reserve description }
+ *	volume "name" { pool size reserve description second_writer on_disconnect grace fence }
  *
  * The tables say what one value may be; the check_*() functions below what must hold between
  * values.  Each adds its complaints to the tree and goes on, so that one run shows them all; only
@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "blockd/access/lock_policy.h"
 #include "blockd/conf.h"
 #include "blockd/defaults.h"
 #include "blockd/nbd/export_name.h"
@@ -81,6 +82,13 @@ static int check_default(const struct conf_value *value, struct err *err)
 		return 0;
 	return err_set(err, -EINVAL, "found \"%.300s\", expected VOLUME or POOL/VOLUME",
 		       value->text);
+}
+
+static int check_second_writer(const struct conf_value *value, struct err *err)
+{
+	struct lock_policy policy;
+
+	return lock_policy_second(value->text, &policy, err);
 }
 
 static int check_control(const struct conf_value *value, struct err *err)
@@ -245,6 +253,26 @@ static const struct conf_key volume_keys[] = {
 	  .words = reserve_words,
 	  .help = "full: the pool keeps space for every block, writing never finds it full" },
 	{ .name = "description", .type = CONF_STRING, .max = 255, .help = "a line for people" },
+	{ .name = "second_writer",
+	  .type = CONF_STRING,
+	  .preset = "refuse",
+	  .check = check_second_writer,
+	  .help = "who wants to write while another does: refuse, wait=TIME, readonly, standby" },
+	{ .name = "on_disconnect",
+	  .type = CONF_WORD,
+	  .preset = "release",
+	  .words = lock_disconnect_words,
+	  .help = "keep: a lost connection keeps the write lock until it is broken" },
+	{ .name = "grace",
+	  .type = CONF_DURATION,
+	  .preset = "30s",
+	  .max = LOCK_GRACE_MAX_MS,
+	  .help = "how long a lost connection keeps the write lock for its owner" },
+	{ .name = "fence",
+	  .type = CONF_WORD,
+	  .preset = "eperm",
+	  .words = lock_fence_words,
+	  .help = "what a write without the lock gets: an error, or its connection closed" },
 	{ 0 },
 };
 
@@ -490,6 +518,11 @@ static void take_volume(struct blockd_conf_volume *volume, const struct conf_sec
 	volume->size_bytes = conf_number(s, "size");
 	volume->reserve_full = conf_number(s, "reserve") == 1;
 	volume->description = conf_text(s, "description");
+	volume->lock = (struct lock_policy){ .grace_ms = (uint32_t)conf_number(s, "grace"),
+					     .keep = conf_number(s, "on_disconnect") == 1,
+					     .disconnect = conf_number(s, "fence") == 1 };
+	if (conf_text(s, "second_writer")) /* else it has been complained about */
+		(void)lock_policy_second(conf_text(s, "second_writer"), &volume->lock, NULL);
 }
 
 static int take_all(struct blockd_conf *conf)

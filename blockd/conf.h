@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "blockd/access/lock.h"
 #include "common/base/err.h"
 #include "common/daemon/conf.h"
 #include "common/daemon/log.h"
@@ -46,6 +47,7 @@ struct blockd_conf_volume {
 	const struct conf_section *section;
 	uint64_t size_bytes;
 	bool reserve_full; /* of a volume that is made; an existing one keeps what it has */
+	struct lock_policy lock;
 };
 
 struct blockd_conf {

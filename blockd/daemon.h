@@ -35,6 +35,7 @@ struct blockd_pool {
 	struct poolfile file;
 	int close_rc; /* of the pool's close; valid once the reactor has ended */
 	struct metric_counter events[BLOCKD_EVENT_KINDS];
+	struct metric_counter lock_events[LOCK_EVENT_KINDS]; /* of all its volumes */
 	/* the watchdog's: the last beat seen, and when it was seen to change */
 	uint64_t beat, beat_ms;
 };
@@ -103,6 +104,9 @@ int pools_open(struct server *server, struct blockd_pool **pools, size_t count, 
 /* Grow pools, make and grow volumes, as `conf` declares them for the pools given. */
 int pools_declare(const struct blockd_conf *conf, struct blockd_pool **pools, size_t count,
 		  struct err *err) __attribute__((warn_unused_result));
+/* What `conf` says of the write locks of declared volumes is in force from now on. */
+void pools_set_lock_policies(const struct blockd_conf *conf, struct blockd_pool **pools,
+			     size_t count);
 /* Close, end the thread, free; the server must not know it any more.  0 or -errno of its close. */
 int pools_close_free(struct blockd_pool *pool, uint32_t drain_ms);
 

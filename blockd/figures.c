@@ -197,6 +197,30 @@ static void write_events(struct metrics_writer *w, const struct blockd *daemon)
 				    pools_event_name((enum thin_event_kind)kind), NULL);
 }
 
+static void write_locks(struct metrics_writer *w, const struct blockd *daemon)
+{
+	metrics_family(w, POOL "lock_events", METRICS_COUNTER,
+		       "What has become of the volumes' write locks.");
+	for (size_t i = 0; i < daemon->pool_count; i++)
+		for (int event = 0; event < LOCK_EVENT_KINDS; event++)
+			metrics_u64(w, metric_get(&daemon->pools[i]->lock_events[event]), "pool",
+				    daemon->pools[i]->conf->name, "event",
+				    lock_event_name((enum lock_event)event), NULL);
+	metrics_family(w, VOL "lock_epoch", METRICS_GAUGE,
+		       "Epoch of the write lock; of volumes that were locked.");
+	for (size_t i = 0; i < daemon->pool_count; i++) {
+		struct reactor_lock_info *list = NULL;
+		size_t count = 0;
+
+		if (reactor_list_locks(daemon->pools[i]->reactor, &list, &count) < 0)
+			continue;
+		for (size_t k = 0; k < count; k++)
+			metrics_u64(w, list[k].epoch, "pool", daemon->pools[i]->conf->name,
+				    "volume", list[k].volume, NULL);
+		free(list);
+	}
+}
+
 static void write_volumes(struct metrics_writer *w, const struct snapshot *snaps, size_t count)
 {
 	for (size_t f = 0; f < COUNT(volume_figures); f++) {
@@ -272,6 +296,7 @@ void figures_collect(struct metrics_writer *w, void *ctx)
 	}
 	write_pools(w, snaps, daemon->pool_count);
 	write_events(w, daemon);
+	write_locks(w, daemon);
 	write_volumes(w, snaps, daemon->pool_count);
 	metrics_family(w, VOL "request_seconds", METRICS_HISTOGRAM,
 		       "From a request's last byte to its answer; of volumes that were opened.");

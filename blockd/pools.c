@@ -21,6 +21,7 @@
 
 #include "blockd/daemon.h"
 #include "blockd/signature.h"
+#include "common/base/cleanup.h"
 #include "common/base/units.h"
 #include "common/daemon/log.h"
 #include "common/daemon/loop.h"
@@ -71,6 +72,25 @@ static void pool_event(void *user, enum thin_event_kind kind, const char *text)
 	}
 	snprintf(key, sizeof(key), "%s %s", pool->subject, pools_event_name(kind));
 	log_limited(level, key, pool->subject, "%s", text);
+}
+
+/* On the reactor's thread. */
+static void pool_lock_event(void *user, const char *volume, enum lock_event event, const char *text)
+{
+	struct blockd_pool *pool = user;
+	char subject[THIN_PATH_MAX + 8], key[THIN_PATH_MAX + 32];
+	bool warn = event == LOCK_EV_BROKEN || event == LOCK_EV_FAILED || event == LOCK_EV_FENCED;
+
+	metric_add(&pool->lock_events[event], 1);
+	snprintf(subject, sizeof(subject), "vol %s", volume);
+	snprintf(key, sizeof(key), "%s lock %s", subject, lock_event_name(event));
+	if (event == LOCK_EV_REFUSED || event == LOCK_EV_FENCED || event == LOCK_EV_FAILED)
+		log_limited(warn ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, key, subject,
+			    "write lock: %s", text);
+	else if (warn)
+		log_warning(subject, "write lock: %s", text);
+	else
+		log_info(subject, "write lock: %s", text);
 }
 
 /* ---- opening ---- */
@@ -150,6 +170,7 @@ static int pool_launch(struct server *server, struct blockd_pool *pool, struct e
 		.spin_us = pool->conf->spin_us,
 		.open = pool_open,
 		.close = pool_close,
+		.lock_event = pool_lock_event,
 		.user = pool,
 	};
 	int rc = pool_prepare(pool, err);
@@ -406,7 +427,39 @@ int pools_start(struct blockd *daemon)
 		if (rc < 0)
 			log_error(daemon->pools[i]->subject, "%s", err.text);
 	}
-	return rc == 0 ? pools_declare(conf, daemon->pools, daemon->pool_count, &err) : rc;
+	if (rc == 0)
+		rc = pools_declare(conf, daemon->pools, daemon->pool_count, &err);
+	pools_set_lock_policies(conf, daemon->pools, daemon->pool_count);
+	return rc;
+}
+
+static void set_lock_policies(const struct blockd_conf *conf, struct blockd_pool *pool)
+{
+	CLEANUP_FREE struct reactor_lock_policy *list =
+		calloc(conf->volume_count + 1, sizeof(*list));
+	size_t count = 0;
+	int rc = -ENOMEM;
+
+	for (size_t i = 0; list && i < conf->volume_count; i++) {
+		const struct blockd_conf_volume *v = &conf->volumes[i];
+
+		if (strcmp(v->pool, pool->conf->name) != 0)
+			continue;
+		snprintf(list[count].volume, sizeof(list[count].volume), "%s", v->name);
+		list[count++].policy = v->lock;
+	}
+	if (list)
+		rc = reactor_set_lock_policies(pool->reactor, list, count);
+	if (rc < 0)
+		log_error(pool->subject, "settings of write locks: %s", strerror(-rc));
+}
+
+void pools_set_lock_policies(const struct blockd_conf *conf, struct blockd_pool **pools,
+			     size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (pools[i]->running)
+			set_lock_policies(conf, pools[i]);
 }
 
 int pools_close_free(struct blockd_pool *pool, uint32_t drain_ms)

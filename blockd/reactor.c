@@ -191,6 +191,8 @@ static int sleep_ms(struct reactor *r)
 		return 0;
 	if (deadline < until)
 		until = deadline;
+	if (r->locks_at_ms < until)
+		until = r->locks_at_ms;
 	return until > r->now_ms ? (int)(until - r->now_ms) : 0;
 }
 
@@ -263,6 +265,7 @@ static void turn(struct reactor *r)
 	}
 	mailbox_run(r->box);
 	r->dev->ops->poll(r->dev);
+	reactor_locks_run(r);
 	reactor_conns_receive(r);
 	run_engine(r);
 	reactor_conns_send(r);
@@ -318,10 +321,12 @@ static void *thread_main(void *arg)
 		return NULL;
 	}
 	r->now_ms = r->tick_ms = clock_us() / 1000;
+	reactor_locks_start(r);
 	sem_post(&r->opened);
 	while (!r->stopping || r->session_count || r->open_tasks)
 		turn(r);
 	r->params.close(r->params.user, r->dev, r->pool);
+	reactor_locks_free(r);
 	reactor_conns_free(r);
 	bufpool_free(r->bufs);
 	return NULL;

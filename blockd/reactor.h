@@ -19,6 +19,7 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "blockd/access/lock.h"
 #include "blockd/mailbox.h"
 #include "blockd/nbd/contexts.h"
 #include "blockd/nbd/counters.h"
@@ -46,6 +47,8 @@ struct reactor_params {
 	 * after the last connection and volume handle is closed; may block.
 	 */
 	void (*close)(void *user, struct thin_dev *dev, struct thin_pool *pool);
+	/* What has become of a volume's write lock, on the reactor's thread.  May be NULL. */
+	void (*lock_event)(void *user, const char *volume, enum lock_event event, const char *text);
 	void *user;
 };
 
@@ -239,7 +242,89 @@ void reactor_cut_conns(struct reactor *reactor, const char *volume, bool snapsho
  */
 void reactor_drain(struct reactor *reactor, uint32_t drain_ms, struct reactor_task *task);
 
+/* ---- write locks; see access/lock.h ---- */
+
+struct reactor_lock_info {
+	char volume[THIN_NAME_MAX + 1];
+	enum lock_state state;
+	uint64_t epoch, since_s;
+	bool connected;	  /* the owner is */
+	uint64_t left_ms; /* until the owner's grace is over; UINT64_MAX: no end, or none */
+	uint64_t heir_ms; /* until the heir must have come; UINT64_MAX: it has, or no heir */
+	char owner[LOCK_TEXT_MAX + 1], fenced[LOCK_TEXT_MAX + 1], heir[LOCK_TEXT_MAX + 1];
+	uint32_t writers, standbys, waiting; /* connections; of the standbys those with a change */
+	struct lock_policy policy;
+	uint64_t counts[LOCK_EVENT_KINDS];
+};
+
+enum reactor_lock_verb {
+	REACTOR_LOCK_SHOW,
+	REACTOR_LOCK_HANDOVER, /* to, ttl_ms, if_epoch */
+	REACTOR_LOCK_CANCEL,
+	REACTOR_LOCK_BREAK, /* to ("": nobody), if_epoch */
+	REACTOR_LOCK_ALLOW,
+	REACTOR_LOCK_SET, /* policy, for volumes that no file declares */
+};
+
+/* A verb on its way; the owner fills the first part.  The task's result is 0 with `info`, or
+ * -errno with `err`; it comes when what was done is durable, and of a break when the fenced
+ * owner's last change is over. */
+struct reactor_lock_task {
+	struct reactor_task task; /* `done` and `user` only */
+	enum reactor_lock_verb verb;
+	char volume[THIN_NAME_MAX + 1];
+	char to[LOCK_TEXT_MAX + 1];
+	uint64_t ttl_ms, if_epoch;
+	struct lock_policy policy;
+
+	struct reactor_lock_info info;
+	struct err err;
+	struct reactor_lock_task *next; /* private from here on */
+	uint64_t change, epoch;
+};
+void reactor_post_lock(struct reactor *reactor, struct reactor_lock_task *task);
+
+/* Of all volumes that have been locked since the pool was opened; as reactor_list_conns(). */
+int reactor_list_locks(struct reactor *reactor, struct reactor_lock_info **ret_list,
+		       size_t *ret_count) __attribute__((warn_unused_result));
+/* The same for one volume, locked or not.  Blocking for one turn.  -ENOENT. */
+int reactor_get_lock(struct reactor *reactor, const char *volume,
+		     struct reactor_lock_info *ret_info) __attribute__((warn_unused_result));
+
+/* The policies of the volumes that the configuration declares, from now on; all others have what
+ * the pool keeps for them.  Blocking for one turn.  -ENOMEM. */
+struct reactor_lock_policy {
+	char volume[THIN_NAME_MAX + 1];
+	struct lock_policy policy;
+};
+int reactor_set_lock_policies(struct reactor *reactor, const struct reactor_lock_policy *list,
+			      size_t count) __attribute__((warn_unused_result));
+
 /* ---- for server.c ---- */
+
+/* Who asks for write access. */
+struct reactor_lock_ask {
+	char owner[LOCK_TEXT_MAX + 1];
+	int pidfd; /* -1, or taken over */
+	bool standby, single;
+};
+struct reactor_lock; /* a connection's part in its volume's lock */
+
+/*
+ * Ask for write access to the volume with this id, which is open and stays so.  `answered` comes on
+ * the control thread, once, never from within; then the lock goes to reactor_adopt(), or to
+ * reactor_drop_lock(), which may come earlier too.  NULL without memory.
+ */
+struct reactor_lock *
+reactor_ask_lock(struct reactor *reactor, uint64_t vol_id, const struct reactor_lock_ask *ask,
+		 void (*answered)(void *user, enum lock_verdict verdict, const char *text),
+		 void *user);
+void reactor_drop_lock(struct reactor_lock *lock);
+/* What it would be answered now; `ret_shares`: and a further connection be let in beside it.
+ * Blocking for one turn. */
+enum lock_verdict reactor_predict_lock(struct reactor *reactor, const char *volume,
+				       const struct reactor_lock_ask *ask, bool *ret_shares,
+				       char *text, size_t size);
 
 /* What a connection has open, by reactor_open(). */
 struct reactor_handles {
@@ -255,6 +340,7 @@ struct reactor_adopt {
 	char peer[128];
 	char listener[64];
 	struct reactor_handles handles; /* from reactor_open() */
+	struct reactor_lock *lock;	/* NULL: read-only */
 	bool read_only, structured;
 	unsigned contexts; /* as in struct transmit_params */
 	const void *out;   /* bytes of the handshake not yet sent; copied */

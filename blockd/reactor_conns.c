@@ -37,7 +37,7 @@ struct reactor_vol *reactor_vol_find(struct reactor *r, uint64_t id)
 	return RB_FIND(reactor_vols, &r->vols, &key);
 }
 
-static struct reactor_vol *vol_take(struct reactor *r, uint64_t id)
+struct reactor_vol *reactor_vol_get(struct reactor *r, uint64_t id)
 {
 	struct reactor_vol *vol = reactor_vol_find(r, id);
 
@@ -48,7 +48,15 @@ static struct reactor_vol *vol_take(struct reactor *r, uint64_t id)
 		vol->id = id;
 		RB_INSERT(reactor_vols, &r->vols, vol);
 	}
-	vol->connections++;
+	return vol;
+}
+
+static struct reactor_vol *vol_take(struct reactor *r, uint64_t id)
+{
+	struct reactor_vol *vol = reactor_vol_get(r, id);
+
+	if (vol)
+		vol->connections++;
 	return vol;
 }
 
@@ -182,6 +190,10 @@ static void end(struct reactor *r, struct session *s)
 	if (s->fd >= 0)
 		close(s->fd);
 	transmit_abort(s->transmit, ""); /* gives all back; its memory goes with the session */
+	if (s->adopt.lock) {
+		reactor_lock_closed(s->adopt.lock, false);
+		reactor_lock_left(s->adopt.lock);
+	}
 	close_handles(&s->adopt.handles);
 	r->stat.recvs += s->recvs;
 	r->stat.sends += s->sends;
@@ -194,6 +206,7 @@ static void adopt_open(struct letter *letter)
 {
 	struct session *s = (struct session *)((char *)letter - offsetof(struct session, letter));
 	struct reactor *r = s->reactor;
+	bool may = !s->adopt.lock || reactor_lock_adopted(s->adopt.lock, s);
 	struct thin_vol_stat stat;
 
 	s->fd = s->adopt.fd;
@@ -208,7 +221,9 @@ static void adopt_open(struct letter *letter)
 	TAILQ_INSERT_TAIL(&r->sessions, s, link);
 	r->session_count++;
 	reactor_wake(r, s);
-	if (r->draining)
+	if (!may)
+		session_cut(s, "its write lock was broken");
+	else if (r->draining)
 		session_stop(s);
 }
 
@@ -218,6 +233,8 @@ int reactor_adopt(struct reactor *r, const struct reactor_adopt *adopt)
 
 	if (!s) {
 		close(adopt->fd);
+		if (adopt->lock)
+			reactor_drop_lock(adopt->lock);
 		reactor_close(r, &adopt->handles);
 		return -ENOMEM;
 	}
@@ -349,6 +366,7 @@ void reactor_conns_drain(struct reactor *r, uint32_t drain_ms)
 
 	r->draining = true;
 	r->drain_until_ms = r->now_ms + drain_ms;
+	reactor_locks_stop(r);
 	TAILQ_FOREACH (s, &r->sessions, link)
 		session_stop(s);
 }

@@ -80,6 +80,8 @@ static void forget_deleted(struct reactor *r)
 		if (vol->connections || (!thin_lineage_next(r->pool, vol->id - 1, &stat) &&
 					 stat.id == vol->id && stat.state != THIN_VOL_HIDDEN))
 			continue;
+		if (vol->lock && !reactor_lock_forget(vol->lock))
+			continue;
 		RB_REMOVE(reactor_vols, &r->vols, vol);
 		free(vol);
 	}

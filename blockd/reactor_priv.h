@@ -12,6 +12,8 @@
 
 TAILQ_HEAD(session_queue, session);
 
+struct vol_lock;
+
 struct reactor {
 	/* fixed */
 	char name[REACTOR_POOL_NAME_MAX + 1];
@@ -46,6 +48,14 @@ struct reactor {
 	uint64_t drain_until_ms;
 	struct reactor_stat stat; /* counters only */
 
+	/* write locks */
+	LIST_HEAD(, vol_lock) locks;
+	uint64_t locks_at_ms; /* something of theirs is due; UINT64_MAX: nothing */
+	uint32_t mourning;    /* locks that wait for the end of a process */
+	uint64_t opened_ms;
+	struct reactor_lock_policy *policies;
+	size_t policy_count;
+
 	_Atomic uint64_t beat;
 };
 
@@ -55,6 +65,27 @@ struct reactor {
 void reactor_wake(struct reactor *r, struct session *s);
 int reactor_epoll_fd(const struct reactor *r);
 uint64_t reactor_now_ms(const struct reactor *r);
+
+/* ---- reactor_locks.c, on the reactor's thread ---- */
+
+void reactor_locks_start(struct reactor *r);
+/* Once a turn: what is due. */
+void reactor_locks_run(struct reactor *r);
+/* Refuse all that wait: the end has come. */
+void reactor_locks_stop(struct reactor *r);
+void reactor_locks_free(struct reactor *r);
+/* A volume is gone; false: its lock is still in use. */
+bool reactor_lock_forget(struct vol_lock *vl);
+/* Its session has been made; false: close it, the lock has been broken meanwhile. */
+bool reactor_lock_adopted(struct reactor_lock *lock, struct session *s);
+/* The peer has closed; the socket is closed; nothing is in flight. */
+void reactor_lock_hung_up(struct reactor_lock *lock);
+void reactor_lock_closed(struct reactor_lock *lock, bool clean);
+void reactor_lock_left(struct reactor_lock *lock);
+struct lock_conn *reactor_lock_conn(struct reactor_lock *lock);
+/* Any thread, when all others are done with it. */
+void reactor_lock_free(struct reactor_lock *lock);
+struct reactor_vol *reactor_vol_get(struct reactor *r, uint64_t id);
 
 /* ---- reactor_conns.c, on the reactor's thread ---- */
 

@@ -229,8 +229,10 @@ static int bar_leaving(struct reload *r, struct err *err)
 {
 	int rc = 0;
 
-	for (size_t i = 0; i < r->leaving_count; i++)
+	for (size_t i = 0; i < r->leaving_count; i++) {
 		server_remove_pool(r->daemon->server, r->leaving[i]->reactor);
+		server_refuse_waiting(r->daemon->server, r->leaving[i]->reactor, NULL);
+	}
 	for (size_t i = 0; i < r->leaving_count && rc == 0; i++)
 		rc = check_unused(r->leaving[i], err);
 	return rc;
@@ -356,6 +358,9 @@ static void change_volumes(struct reload *r, const struct blockd_conf *old)
 			reload_line(r->changed, "volume %s/%s: %s %s", v->pool, v->name,
 				    was ? "at least" : "declared",
 				    size_format(v->size_bytes, size));
+		if (was && memcmp(&was->lock, &v->lock, sizeof(v->lock)) != 0)
+			reload_line(r->changed, "volume %s/%s: settings of its write lock", v->pool,
+				    v->name);
 	}
 	for (size_t i = 0; i < old->volume_count; i++) {
 		const struct blockd_conf_volume *v = &old->volumes[i];
@@ -412,6 +417,7 @@ static void put_in_force(struct reload *r, struct listeners_change *listeners)
 	daemon->pools = r->pools;
 	daemon->pool_count = r->conf->pool_count;
 	daemon->conf = r->conf;
+	pools_set_lock_policies(daemon->conf, daemon->pools, daemon->pool_count);
 	serve_pools(daemon->server, daemon->pools, daemon->pool_count);
 	r->pools = old_pools;
 	r->conf = old; /* the pools that go still point into it */

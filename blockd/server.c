@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -208,6 +209,9 @@ static void client_end(struct client *client)
 		server->handshake_count--;
 	handshake_free(client->handshake);
 	client->handshake = NULL;
+	if (client->lock)
+		reactor_drop_lock(client->lock);
+	client->lock = NULL;
 	if (client->reactor) /* it has gone before the answer to its GO */
 		reactor_close(client->reactor, &client->handles);
 	client->reactor = NULL;
@@ -233,6 +237,7 @@ static void hand_over(struct client *client)
 		.fd = client->fd,
 		.id = client->id,
 		.handles = client->handles,
+		.lock = client->lock,
 		.closed = connection_closed,
 		.user = client,
 	};
@@ -252,6 +257,7 @@ static void hand_over(struct client *client)
 	epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
 	client->fd = -1;
 	client->reactor = NULL;
+	client->lock = NULL;
 	rc = reactor_adopt(reactor, &adopt);
 	if (rc) {
 		tell(server, true, "client %llu: %s: out of memory", (unsigned long long)client->id,
@@ -332,6 +338,8 @@ static void client_watch(struct client *client)
 		events |= EPOLLOUT;
 	if (handshake_room(client->handshake, &to))
 		events |= EPOLLIN;
+	if (handshake_is_opening(client->handshake))
+		events |= EPOLLRDHUP; /* who has gone need not wait for a lock */
 	if (events != client->events)
 		watch(client->server, EPOLL_CTL_MOD, client->fd, &client->watched, events);
 	client->events = events;
@@ -362,6 +370,24 @@ static void client_talk(struct client *client)
 		client_receive(client) &&
 		(++round < TALK_ROUNDS || handshake_state(client->handshake) != HANDSHAKE_TALKING));
 	client_watch(client);
+}
+
+void server_client_resume(struct client *client)
+{
+	if (!client->dead && client->handshake)
+		client_talk(client);
+}
+
+static void client_event(struct client *client, uint32_t events)
+{
+	if (client->dead || !client->handshake)
+		return;
+	if (handshake_is_opening(client->handshake) &&
+	    events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+		client_end(client);
+		return;
+	}
+	client_talk(client);
 }
 
 static void client_new(struct server *server, const struct listener *listener, int fd,
@@ -406,7 +432,8 @@ static bool make_room(struct server *server, uint64_t now_ms)
 	if (server->client_count < server->params.connection_max)
 		return true;
 	TAILQ_FOREACH (client, &server->clients, link) {
-		if (!client->handshake || now_ms - client->since_ms < EVICT_AGE_MS)
+		if (!client->handshake || handshake_is_opening(client->handshake) ||
+		    now_ms - client->since_ms < EVICT_AGE_MS)
 			continue;
 		server->stat.handshake_evictions++;
 		tell(server, true, "client %llu: %s: dropped in its handshake for a newer client",
@@ -495,8 +522,7 @@ void server_dispatch(struct server *server, uint64_t now_ms)
 				listener_accept(server, (struct listener *)what, now_ms);
 			break;
 		case WATCHED_CLIENT:
-			if (!((struct client *)what)->dead && ((struct client *)what)->handshake)
-				client_talk((struct client *)what);
+			client_event((struct client *)what, events[i].events);
 			break;
 		}
 	}
@@ -551,6 +577,8 @@ int server_new(const struct server_params *params, struct server **ret_server, s
 	TAILQ_INIT(&server->clients);
 	TAILQ_INIT(&server->dead);
 	server->accepting = true;
+	if (getrandom(&server->boot, sizeof(server->boot), 0) < 0)
+		server->boot = (uint64_t)getpid();
 	server->home_watched.kind = WATCHED_HOME;
 	server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	rc = server->epoll_fd < 0 ? err_sys(err, -errno, "epoll") : mailbox_new(&server->home, err);

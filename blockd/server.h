@@ -81,6 +81,9 @@ struct server_bar {
 	struct server_bar *next; /* private */
 };
 void server_bar(struct server *server, struct server_bar *bar);
+/* Those that wait for the write lock of a volume (NULL: of any of the pool) are refused. */
+void server_refuse_waiting(struct server *server, const struct reactor *reactor,
+			   const char *volume);
 void server_unbar(struct server *server, struct server_bar *bar);
 
 /* ---- listeners ---- */

@@ -3,8 +3,10 @@
  * Which exports there are: the handshake's questions, put to the reactors.
  *
  * A question costs one turn of a reactor (reactor_call), so nothing is kept here that could be out
- * of date.  A bare name is looked for in every pool and must be in one only; with more than one
- * pool the canonical name, which LIST shows, is pool/volume.
+ * of date.  Only a GO that asks for write access waits: for the volume's lock, and with it for
+ * whatever that waits for; the answer comes by letter.  A bare name is looked for in every pool and
+ * must be in one only; with more than one pool the canonical name, which LIST shows, is
+ * pool/volume.
  */
 #include "blockd/server_priv.h"
 
@@ -12,6 +14,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "blockd/access/identity.h"
+
+#define BARRED "the administrator is changing this volume, try again in a moment"
 
 struct lookup {
 	const char *volume;
@@ -113,8 +120,106 @@ static int refuse_barred(const struct server *server, const struct reactor *r, c
 {
 	if (!is_barred(server, r, volume))
 		return 0;
-	return err_set(err, -EBUSY,
-		       "the administrator is changing this volume, try again in a moment");
+	return err_set(err, -EBUSY, BARRED);
+}
+
+/* ---- the write lock ---- */
+
+static void identify(const struct client *client, const struct export_name *name,
+		     struct reactor_lock_ask *ask)
+{
+	*ask = (struct reactor_lock_ask){ .standby = name->standby, .single = name->single };
+	identity_of(client->fd, name->holder, client->id, client->server->boot, ask->owner,
+		    sizeof(ask->owner), &ask->pidfd);
+}
+
+/* Exactly those would be let in beside it that are the same owner. */
+static bool is_exclusive(const struct reactor_lock_ask *ask)
+{
+	struct lock_conn conn = { .single = ask->single };
+
+	memcpy(conn.owner, ask->owner, sizeof(conn.owner));
+	return !lock_shares(&conn);
+}
+
+/* What GO would be answered now. */
+static int predict(const struct client *client, struct reactor *r, const struct export_name *name,
+		   const struct lookup *lookup, struct handshake_export *export, struct err *err)
+{
+	char text[ERR_TEXT_MAX] = "";
+	struct reactor_lock_ask ask;
+	enum lock_verdict verdict;
+	bool shares;
+
+	identify(client, name, &ask);
+	verdict = reactor_predict_lock(r, lookup->stat.path, &ask, &shares, text, sizeof(text));
+	if (ask.pidfd >= 0)
+		close(ask.pidfd);
+	if (verdict == LOCK_REFUSED)
+		return err_set(err, -EACCES, "%s", text);
+	export->read_only = verdict == LOCK_AS_READER;
+	export->exclusive = !export->read_only && !shares;
+	return 0;
+}
+
+static void drop_lock(struct client *client)
+{
+	if (client->lock)
+		reactor_drop_lock(client->lock);
+	client->lock = NULL;
+}
+
+/* No export for this client, as if it had never asked for one; it may go on asking. */
+static void refuse_opening(struct client *client, int rc, const char *text)
+{
+	struct handshake_export none = { 0 };
+	struct err err = { 0 };
+
+	drop_lock(client);
+	reactor_close(client->reactor, &client->handles);
+	client->reactor = NULL;
+	client->server->stat.refusals++;
+	handshake_opened(client->handshake, err_set(&err, rc, "%s", text), &none, &err);
+	server_client_resume(client);
+}
+
+static void lock_answered(void *user, enum lock_verdict verdict, const char *text)
+{
+	struct client *client = user;
+
+	switch (verdict) {
+	case LOCK_REFUSED:
+		refuse_opening(client, client->server->stopping ? -ESHUTDOWN : -EACCES, text);
+		return;
+	case LOCK_AS_READER:
+		drop_lock(client);
+		client->opening.read_only = true;
+		break;
+	case LOCK_AS_WRITER:
+	case LOCK_AS_STANDBY:
+		break;
+	}
+	handshake_opened(client->handshake, 0, &client->opening, NULL);
+	server_client_resume(client);
+}
+
+/* The volume is open: now the right to change it. */
+static int ask_lock(struct client *client, const struct export_name *name, uint64_t vol_id,
+		    const struct handshake_export *export, struct err *err)
+{
+	struct reactor_lock_ask ask;
+
+	identify(client, name, &ask);
+	client->opening = *export;
+	client->opening.exclusive = is_exclusive(&ask);
+	client->lock = reactor_ask_lock(client->reactor, vol_id, &ask, lock_answered, client);
+	if (client->lock)
+		return -EINPROGRESS;
+	if (ask.pidfd >= 0)
+		close(ask.pidfd);
+	reactor_close(client->reactor, &client->handles);
+	client->reactor = NULL;
+	return err_set(err, -ENOMEM, "out of memory");
 }
 
 static int ops_find(void *user, const struct export_name *name, struct handshake_export *ret_export,
@@ -131,7 +236,9 @@ static int ops_find(void *user, const struct export_name *name, struct handshake
 	if (rc)
 		return rc;
 	fill(server, r, &lookup.stat, lookup.read_only, ret_export);
-	return 0;
+	return lookup.read_only || name->read_only
+		       ? 0
+		       : predict(client, r, name, &lookup, ret_export, err);
 }
 
 /* "SNAP" of `volume` (which may be a snapshot itself), or "VOL@SNAP", as the engine calls it. */
@@ -201,8 +308,11 @@ static int ops_open(void *user, const struct export_name *name, const struct han
 	client->handles = opened.handles;
 	snprintf(client->export, sizeof(client->export), "%s/%s", reactor_name(r),
 		 opened.stat.path);
+	snprintf(client->volume, sizeof(client->volume), "%s", opened.stat.path);
 	fill(server, r, &opened.stat, opened.read_only, ret_export);
-	return 0;
+	return opened.read_only || name->read_only
+		       ? 0
+		       : ask_lock(client, name, opened.stat.id, ret_export, err);
 }
 
 /* ---- what an export can be compared with ---- */
@@ -364,10 +474,23 @@ const struct handshake_ops server_handshake_ops = {
 	.list = ops_list,
 };
 
+void server_refuse_waiting(struct server *server, const struct reactor *r, const char *volume)
+{
+	struct client *client, *next;
+
+	for (client = TAILQ_FIRST(&server->clients); client; client = next) {
+		next = TAILQ_NEXT(client, link);
+		if (client->lock && client->handshake && handshake_is_opening(client->handshake) &&
+		    client->reactor == r && (!volume || !strcmp(client->volume, volume)))
+			refuse_opening(client, -EBUSY, BARRED);
+	}
+}
+
 void server_bar(struct server *server, struct server_bar *bar)
 {
 	bar->next = server->bars;
 	server->bars = bar;
+	server_refuse_waiting(server, bar->reactor, bar->volume);
 }
 
 void server_unbar(struct server *server, struct server_bar *bar)

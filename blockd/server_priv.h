@@ -38,7 +38,10 @@ struct client {
 	bool dead;
 	char peer[128], listener[64];
 	char preset[EXPORT_NAME_MAX + 1]; /* its listener's */
-	struct handshake *handshake;	  /* NULL: it is over */
+	struct reactor_lock *lock;	  /* asked for, or granted and not yet handed over */
+	struct handshake_export opening;  /* what GO will be answered once it is granted */
+	char volume[THIN_PATH_MAX + 1];
+	struct handshake *handshake; /* NULL: it is over */
 	/* GO has been granted */
 	char export[EXPORT_NAME_MAX + 1];
 	struct reactor *reactor; /* NULL: none, or it has been handed over */
@@ -54,6 +57,7 @@ struct server {
 	TAILQ_HEAD(, client) clients, dead; /* in the order of their coming */
 	uint32_t client_count, handshake_count;
 	uint64_t id_last;
+	uint64_t boot; /* makes connections' tokens unique for ever */
 	uint32_t listen_id_last;
 	bool accepting, stopping, reap;
 	uint64_t accept_at_ms; /* while not accepting: try again */
@@ -63,6 +67,9 @@ struct server {
 	struct server_bar *bars;
 	struct server_stat stat; /* counters only */
 };
+
+/* server.c: go on with its handshake after a wait. */
+void server_client_resume(struct client *client);
 
 /* server_exports.c: the handshake's view of the pools; `user` is a struct client. */
 extern const struct handshake_ops server_handshake_ops;

@@ -67,6 +67,7 @@ static struct transmit *new_transmit(struct session *s)
 		.pool = s->reactor->pool,
 		.vol = s->adopt.handles.vol,
 		.bufs = s->reactor->bufs,
+		.lock = s->adopt.lock ? reactor_lock_conn(s->adopt.lock) : NULL,
 		.read_only = s->adopt.read_only,
 		.structured = s->adopt.structured,
 		.contexts = s->adopt.contexts,
@@ -90,6 +91,7 @@ struct session *session_new(struct reactor *reactor, const struct reactor_adopt 
 	s->transmit = new_transmit(s);
 	s->early = malloc(adopt->out_len + adopt->in_len + 1);
 	if (!s->early || !s->transmit) {
+		s->adopt.lock = NULL; /* is not taken */
 		session_free(s);
 		return NULL;
 	}
@@ -109,6 +111,7 @@ void session_free(struct session *s)
 	if (!s)
 		return;
 	transmit_free(s->transmit);
+	reactor_lock_free(s->adopt.lock);
 	free(s->early);
 	free(s);
 }
@@ -167,8 +170,11 @@ void session_event(struct session *s, uint32_t events)
 {
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		s->readable = true;
-	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) && !s->hung_up) {
 		s->hung_up = true;
+		if (s->adopt.lock && s->fd >= 0)
+			reactor_lock_hung_up(s->adopt.lock);
+	}
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR) && s->blocked) {
 		s->blocked = false;
 		if (s->fd >= 0)
@@ -178,12 +184,18 @@ void session_event(struct session *s, uint32_t events)
 
 void session_cut(struct session *s, const char *reason)
 {
+	bool clean;
+
 	if (s->fd < 0)
 		return;
 	snprintf(s->reason, sizeof(s->reason), "%s", reason);
 	close(s->fd); /* leaves the epoll set by itself */
 	s->fd = -1;
+	clean = transmit_state(s->transmit) == TRANSMIT_DONE &&
+		transmit_has_said_goodbye(s->transmit);
 	transmit_abort(s->transmit, reason);
+	if (s->adopt.lock)
+		reactor_lock_closed(s->adopt.lock, clean);
 	reactor_wake(s->reactor, s);
 }
 
@@ -351,6 +363,10 @@ bool session_send(struct session *s)
 	if (s->fd < 0)
 		return false;
 	submitted = transmit_retry(s->transmit);
+	if (s->hung_up && transmit_wants_lock(s->transmit)) {
+		session_cut(s, "closed by the client while its write waited for the lock");
+		return submitted;
+	}
 	if (ended(s))
 		finish(s);
 	return submitted;

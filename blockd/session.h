@@ -24,6 +24,7 @@ struct reactor_vol {
 	uint32_t connections;
 	struct io_counters io;
 	struct io_latency latency;
+	struct vol_lock *lock; /* NULL: nobody has asked since the pool was opened */
 };
 RB_HEAD(reactor_vols, reactor_vol);
 RB_PROTOTYPE(reactor_vols, reactor_vol, by_id, );

@@ -470,6 +470,19 @@ void lock_run(struct lock *lock)
 	lock->running = false;
 }
 
+void lock_refuse_all(struct lock *lock, const char *why)
+{
+	struct lock_conn *c;
+
+	TAILQ_FOREACH (c, &lock->conns, link)
+		if (!c->gone && c->role == LOCK_ASKING) {
+			c->role = LOCK_OUT;
+			c->joined = false;
+			lock->ops->decided(lock->user, c, LOCK_REFUSED, why);
+		}
+	lock_run(lock);
+}
+
 uint64_t lock_deadline_ms(const struct lock *lock)
 {
 	uint64_t at = UINT64_MAX;

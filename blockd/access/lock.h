@@ -152,6 +152,7 @@ struct lock {
 	struct lock_policy policy;
 	uint32_t kept_policy, kept_wait_ms, kept_grace_ms; /* the record's own */
 	uint64_t now_ms, now_s;
+	char name[THIN_PATH_MAX + 1]; /* the volume's, for what is said to people; the caller's */
 
 	char owner[LOCK_TEXT_MAX + 1]; /* "": nobody */
 	bool active;		       /* false: reserved for the owner, until ... */
@@ -217,12 +218,15 @@ void lock_owner_died(struct lock *lock);
 void lock_saved(struct lock *lock, int res);
 /* Do what is due. */
 void lock_run(struct lock *lock);
+/* Refuse all that ask: the end has come. */
+void lock_refuse_all(struct lock *lock, const char *why);
 uint64_t lock_deadline_ms(const struct lock *lock);
 
 /* ---- for administrators; -errno with a sentence ---- */
 
 /* `to` as in lock_target_check(). */
-int lock_handover(struct lock *lock, const char *to, uint64_t ttl_ms, struct err *err);
+int lock_handover(struct lock *lock, const char *to, uint64_t ttl_ms, uint64_t if_epoch,
+		  struct err *err);
 int lock_cancel(struct lock *lock, struct err *err);
 /* `if_epoch` 0: any.  -ESTALE: it is another by now. */
 int lock_break(struct lock *lock, const char *to, uint64_t if_epoch, struct err *err);

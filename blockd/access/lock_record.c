@@ -186,11 +186,22 @@ static void set_heir(struct lock *lock, const char *to, uint64_t ttl_ms)
 	lock_touch(lock);
 }
 
-int lock_handover(struct lock *lock, const char *to, uint64_t ttl_ms, struct err *err)
+static int check_epoch(const struct lock *lock, uint64_t if_epoch, struct err *err)
+{
+	if (!if_epoch || if_epoch == lock->epoch)
+		return 0;
+	return err_set(err, -ESTALE, "the lock's epoch is %llu, not %llu: nothing done",
+		       (unsigned long long)lock->epoch, (unsigned long long)if_epoch);
+}
+
+int lock_handover(struct lock *lock, const char *to, uint64_t ttl_ms, uint64_t if_epoch,
+		  struct err *err)
 {
 	char target[LOCK_TEXT_MAX + 1];
 	int rc = lock_target_check(to, target, err);
 
+	if (!rc)
+		rc = check_epoch(lock, if_epoch, err);
 	if (rc)
 		return rc;
 	if (lock->owner[0] && strcmp(target, "any") && lock_target_matches(target, lock->owner) &&
@@ -229,11 +240,10 @@ int lock_break(struct lock *lock, const char *to, uint64_t if_epoch, struct err 
 	char target[LOCK_TEXT_MAX + 1] = "";
 	int rc = to ? lock_target_check(to, target, err) : 0;
 
+	if (!rc)
+		rc = check_epoch(lock, if_epoch, err);
 	if (rc)
 		return rc;
-	if (if_epoch && if_epoch != lock->epoch)
-		return err_set(err, -ESTALE, "the lock's epoch is %llu, not %llu: nothing done",
-			       (unsigned long long)lock->epoch, (unsigned long long)if_epoch);
 	lock_tell(lock, LOCK_EV_BROKEN, "broken, %s%s; epoch %llu",
 		  lock->owner[0] ? lock->owner : "nobody",
 		  lock->owner[0] ? " is fenced" : " held it", (unsigned long long)lock->epoch + 1);

@@ -129,29 +129,29 @@ static const char *time_text(uint64_t s, char buf[32])
 
 void lock_refusal(const struct lock *lock, const struct lock_conn *conn, char *text, size_t size)
 {
+	const char *vol = lock->name[0] ? lock->name : "VOL";
+	unsigned long long epoch = lock->epoch;
 	char since[32];
 
 	if (lock_fence_matches(lock->fenced, conn->owner))
-		snprintf(
-			text, size,
-			"write lock: %s has been fenced at epoch %llu; \"vdiskctl lock allow VOL\" "
-			"lets it in again" INSTEAD,
-			conn->owner, (unsigned long long)lock->epoch);
+		snprintf(text, size,
+			 "write lock: %s has been fenced, epoch %llu; \"vdiskctl lock allow %s\" "
+			 "lets it in again" INSTEAD,
+			 conn->owner, epoch, vol);
 	else if (lock->save_error)
 		snprintf(text, size, "write lock: cannot be recorded in the pool (%s)" INSTEAD,
 			 strerror(-lock->save_error));
 	else if (lock->owner[0])
 		snprintf(text, size,
 			 "write lock: held by %s since %s, epoch %llu%s; \"vdiskctl lock break "
-			 "VOL\" fences it, \"vdiskctl lock handover VOL --to ID\" passes the lock "
+			 "%s\" fences it, \"vdiskctl lock handover %s --to ID\" passes the lock "
 			 "on" INSTEAD,
-			 lock->owner, time_text(lock->since_s, since),
-			 (unsigned long long)lock->epoch,
-			 lock->active ? "" : " (its connection is lost, it may come back)");
+			 lock->owner, time_text(lock->since_s, since), epoch,
+			 lock->active ? "" : " (its connection is lost, it may come back)", vol,
+			 vol);
 	else
 		snprintf(text, size,
 			 "write lock: reserved for %s since %s, epoch %llu; \"vdiskctl lock "
-			 "handover VOL --cancel\" frees it" INSTEAD,
-			 lock->heir, time_text(lock->since_s, since),
-			 (unsigned long long)lock->epoch);
+			 "handover %s --cancel\" frees it" INSTEAD,
+			 lock->heir, time_text(lock->since_s, since), epoch, vol);
 }

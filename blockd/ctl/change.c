@@ -119,7 +119,7 @@ static int claim_take(struct op *op, struct err *err)
 	if (rc == 0 && op->target.exists)
 		rc = claim_check(op, err);
 	op->create = !op->target.exists;
-	op->close_first = true;
+	op->close_first = op->bound = true;
 	return rc;
 }
 
@@ -182,7 +182,7 @@ static int resize_take(struct op *op, struct err *err)
 		rc = -EAGAIN;
 	if (rc == 0)
 		rc = check_size(op->size_bytes, err);
-	op->close_first = op->size_bytes < op->target.stat.size_bytes;
+	op->close_first = op->bound = op->size_bytes < op->target.stat.size_bytes;
 	return rc == 0 && op->close_first ? shrink_check(op, shrink, err) : rc;
 }
 
@@ -257,7 +257,7 @@ static int delete_take(struct op *op, struct err *err)
 			ctl_arg_flag(op->req, "snapshots", &op->snapshots) < 0))
 		rc = -EAGAIN;
 	op->size_bytes = op->target.stat.size_bytes;
-	op->close_first = true;
+	op->close_first = op->bound = true;
 	return rc == 0 && !op->target.stat.of ? check_undeclared(op, "removed", err) : rc;
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blockd/ctl/locks.h"
 #include "common/base/cleanup.h"
 #include "common/daemon/log.h"
 
@@ -204,14 +205,42 @@ static void op_cut_done(struct reactor_task *task, int res)
 static void op_cut(struct op *op)
 {
 	op_hold(op);
-	if (op->cuts++ == 0) {
-		op->bar.reactor = op->target.pool->reactor;
-		op->bar.volume = op->target.name;
-		op->bar.snapshots = op->snapshots;
-		server_bar(op->daemon->server, &op->bar);
-	}
+	op->cuts++;
 	op->task.done = op_cut_done;
 	reactor_cut_conns(op->target.pool->reactor, op->target.name, op->snapshots, 0, &op->task);
+}
+
+static void op_broken(struct reactor_task *task, int res)
+{
+	struct op *op = task->user;
+
+	if (res < 0)
+		op_refuse(op, &op->breaking.err);
+	else
+		op_cut(op);
+}
+
+/* Nobody comes any more, and who is there is out: a client that connects anew must not write again
+ * what it had under way. */
+static void op_force(struct op *op)
+{
+	char holder[LOCK_TEXT_MAX + 64];
+
+	op_hold(op);
+	op->bar.reactor = op->target.pool->reactor;
+	op->bar.volume = op->target.name;
+	op->bar.snapshots = op->snapshots;
+	server_bar(op->daemon->server, &op->bar);
+	if (!op->bound ||
+	    !locks_describe(op->target.pool->reactor, op->target.name, holder, sizeof(holder))) {
+		op_cut(op);
+		return;
+	}
+	op->breaking.verb = REACTOR_LOCK_BREAK;
+	snprintf(op->breaking.volume, sizeof(op->breaking.volume), "%.127s", op->target.name);
+	op->breaking.task.done = op_broken;
+	op->breaking.task.user = op;
+	reactor_post_lock(op->target.pool->reactor, &op->breaking);
 }
 
 static void op_done(struct reactor_task *task, int res)
@@ -219,7 +248,7 @@ static void op_done(struct reactor_task *task, int res)
 	struct op *op = task->user;
 
 	if (res == -EBUSY && op->force && op->cuts < CUT_MAX)
-		op_cut(op);
+		op->cuts ? op_cut(op) : op_force(op);
 	else if (res == -EBUSY)
 		refuse_busy(op);
 	else if (res < 0)
@@ -230,12 +259,23 @@ static void op_done(struct reactor_task *task, int res)
 
 void op_need_closed(struct op *op)
 {
-	if (op->target.stat.open_count == 0)
+	struct err err = { 0 };
+	char holder[LOCK_TEXT_MAX + 64];
+	bool held = op->bound && locks_describe(op->target.pool->reactor, op->target.name, holder,
+						sizeof(holder));
+
+	if (op->target.stat.open_count == 0 && !held) {
 		op->submit(op);
-	else if (op->force)
-		op_cut(op);
-	else
+	} else if (op->force) {
+		op_force(op);
+	} else if (held) {
+		(void)err_set(&err, -EBUSY,
+			      "volume '%s': %s; --force breaks the lock and closes its connections",
+			      op->target.name, holder);
+		op_refuse(op, &err);
+	} else {
 		refuse_busy(op);
+	}
 }
 
 int check_undeclared(const struct op *op, const char *what, struct err *err)

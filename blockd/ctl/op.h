@@ -2,7 +2,8 @@
 /*
  * An operation: a verb that changes something, from its request to its answer.
  *
- *	check -> [bar new connections, cut the volume's] -> engine request -> unbar, answer
+ *	check -> [bar new connections, break the lock, cut the volume's] -> engine request
+ *	      -> unbar, answer
  *	                               ^------------ -EBUSY: one was on its way in, CUT_MAX times
  *
  * It travels as a reactor task and comes back on the control thread, which never waits for a
@@ -29,9 +30,11 @@ struct op {
 	bool snapshots;	   /* delete: those too */
 	bool force;
 	bool close_first; /* the volume's connections */
+	bool bound;	  /* by the write lock: who has it would write on over what was changed */
 	bool create;
 	bool holds; /* counted in its pool's op_count: it stays */
 	unsigned cuts;
+	struct reactor_lock_task breaking;
 	struct server_bar bar;	       /* in force after the first cut */
 	void (*submit)(struct op *op); /* after the connections are gone */
 	void (*answer)(struct op *op);

@@ -197,7 +197,7 @@ static int rollback_take(struct op *op, struct err *err)
 	op->size_bytes = snapshot.stat.size_bytes;
 	at = strchr(op->target.name, '@');
 	*at = '\0';
-	op->close_first = true;
+	op->close_first = op->bound = true;
 	rc = pools_find_volume(op->target.pool, op->target.name, &op->target.stat);
 	return rc < 0 ? err_sys(err, rc, "%s", path) : 0;
 }

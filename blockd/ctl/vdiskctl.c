@@ -567,6 +567,20 @@ static const struct cli_option scrub_options[] = {
 	{ 0 },
 };
 
+static const struct cli_option handover_options[] = {
+	{ "to", 0, "ID", false, "holder's ID, pid=N, uid=N, addr=ADDRESS, a whole holder, any" },
+	{ "ttl", 0, "TIME", false, "it has to come within this time; 300s" },
+	{ "if-epoch", 0, "N", false, "only if the lock's epoch is still N" },
+	{ "cancel", 0, NULL, false, "no handover after all" },
+	{ 0 },
+};
+
+static const struct cli_option break_options[] = {
+	{ "to", 0, "ID", false, "reserve it for this one; see lock handover" },
+	{ "if-epoch", 0, "N", false, "only if the lock's epoch is still N" },
+	{ 0 },
+};
+
 static const struct cli_option stat_options[] = {
 	{ "interval", 0, "TIME", false, "show what was done in each interval, as rates" },
 	{ "count", 0, "N", false, "so many intervals (of 1s if not said otherwise)" },
@@ -596,6 +610,14 @@ static const struct cli_verb verbs[] = {
 	{ "pool status", "[POOL]", NULL, verb_pool_status, "all about the pools" },
 	{ "pool grow", "POOL SIZE", NULL, verb_pool_grow, "make a pool larger" },
 	{ "pool scrub", "POOL", scrub_options, vdiskctl_scrub, "read all of a pool and check it" },
+	{ "lock show", "[VOL]", NULL, vdiskctl_lock_show, "who may write, and who would like to" },
+	{ "lock handover", "VOL", handover_options, vdiskctl_lock_handover,
+	  "let another take the write lock with its first write, for a live migration" },
+	{ "lock break", "VOL", break_options, vdiskctl_lock_break,
+	  "take the write lock away: who has it can write no more" },
+	{ "lock allow", "VOL", NULL, vdiskctl_lock_allow, "let in again whom a break has fenced" },
+	{ "set", "VOL KEY=VALUE", NULL, vdiskctl_set,
+	  "change a setting of a volume that the configuration does not declare" },
 	{ "clients", "[VOL]", NULL, verb_clients, "list the connections" },
 	{ "stat", "[VOL]", stat_options, vdiskctl_stat, "requests and latencies of the volumes" },
 	{ "metrics", NULL, NULL, verb_metrics, "print all counters as OpenMetrics" },

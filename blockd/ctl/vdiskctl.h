@@ -31,6 +31,13 @@ json_t *vdiskctl_ask_quietly(struct cli *cli, const char *verb, json_t *args, un
 /* Print the error as the tool does, with --json as an object too; returns `code`. */
 int vdiskctl_fail(struct cli *cli, int code, const struct err *err);
 
+/* lock.c */
+int vdiskctl_lock_show(struct cli *cli);
+int vdiskctl_lock_handover(struct cli *cli);
+int vdiskctl_lock_break(struct cli *cli);
+int vdiskctl_lock_allow(struct cli *cli);
+int vdiskctl_set(struct cli *cli);
+
 /* offline.c: no daemon needed */
 int vdiskctl_verify(struct cli *cli);
 int vdiskctl_pool_create(struct cli *cli);

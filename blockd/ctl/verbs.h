@@ -21,6 +21,11 @@
  *	diff volume base [offset] [id] [base_id]	{"changed": [{offset, length}], "next",
  *					"size_bytes", "id", "base_id"}
  *	volume-claim volume size [pool] [force]	make it, or take an empty one, for an import
+ *	lock-show [volume]		lock, or {"locks": [lock]} of those that have been used
+ *	lock-handover volume to [ttl_ms] [if_epoch], or volume cancel	lock
+ *	lock-break volume [to] [if_epoch]	lock; comes when the fenced owner's last write is over
+ *	lock-allow volume		lock
+ *	volume-set volume key value	lock; a setting of a volume that no file declares
  *	clients [volume]		{"clients": [connection]}
  *	stat [volume]			{"uptime_ms", "volumes": [counters, {"latency": buckets}]}
  *	metrics				{"text": OpenMetrics}
@@ -43,6 +48,13 @@ void verb_volume_resize(struct ctl_request *req, void *ctx);
 void verb_volume_rename(struct ctl_request *req, void *ctx);
 void verb_volume_delete(struct ctl_request *req, void *ctx);
 void verb_volume_claim(struct ctl_request *req, void *ctx);
+
+/* locks.c */
+void verb_lock_show(struct ctl_request *req, void *ctx);
+void verb_lock_handover(struct ctl_request *req, void *ctx);
+void verb_lock_break(struct ctl_request *req, void *ctx);
+void verb_lock_allow(struct ctl_request *req, void *ctx);
+void verb_volume_set(struct ctl_request *req, void *ctx);
 
 /* snapshots.c */
 void verb_snapshot(struct ctl_request *req, void *ctx);

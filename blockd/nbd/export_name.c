@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "blockd/access/lock.h"
+
 #define OPTIONS_MAX 512 /* bytes behind an empty name */
 
 static int name_part(const char *from, size_t len, char *to, struct err *err)
@@ -37,24 +39,22 @@ static int volume_part(const char *from, size_t len, struct export_name *name, s
 	return 0;
 }
 
-/*
- * Options of the grammar that ask for the write lock.  A client that names them counts on being
- * fenced, so they are refused, not ignored; and by policy, as the name is well-formed.  Returns the
- * option as we write it (what a client sent has no place in a log), NULL for another.
- */
-static const char *lock_option(const char *at, size_t len)
+static bool is_word(const char *at, size_t len, const char *word)
 {
-	static const char *const options[] = { "holder=", "standby", "single" };
-	size_t i;
+	return len == strlen(word) && !memcmp(at, word, len);
+}
 
-	for (i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-		size_t known = strlen(options[i]);
-
-		if (len >= known && !memcmp(at, options[i], known) &&
-		    (len == known || options[i][known - 1] == '='))
-			return options[i];
-	}
-	return NULL;
+static int holder_option(const char *id, size_t len, struct export_name *name, struct err *err)
+{
+	if (!lock_holder_valid(id, len) || len > EXPORT_HOLDER_MAX)
+		return err_set(
+			err, -ENOENT,
+			"no such export: \"holder=\" takes 1 to %u letters, digits, '.', '_', "
+			"'-' or ':'",
+			EXPORT_HOLDER_MAX);
+	memcpy(name->holder, id, len);
+	name->holder[len] = '\0';
+	return 0;
 }
 
 static int name_options(const char *at, const char *end, struct export_name *name, struct err *err)
@@ -62,16 +62,22 @@ static int name_options(const char *at, const char *end, struct export_name *nam
 	while (at < end) {
 		const char *stop = memchr(at, ';', (size_t)(end - at));
 		size_t len = (size_t)((stop ? stop : end) - at);
-		const char *lock;
+		int rc = 0;
 
-		lock = lock_option(at, len);
-		if (lock)
-			return err_set(err, -EACCES,
-				       "this version has no write locks: leave \";%s\" away", lock);
-		if (len != 2 || memcmp(at, "ro", 2))
-			return err_set(err, -ENOENT,
-				       "no such export: unknown option behind ';' (known: ro)");
-		name->read_only = true;
+		if (is_word(at, len, "ro"))
+			name->read_only = true;
+		else if (is_word(at, len, "standby"))
+			name->standby = true;
+		else if (is_word(at, len, "single"))
+			name->single = true;
+		else if (len >= 7 && !memcmp(at, "holder=", 7))
+			rc = holder_option(at + 7, len - 7, name, err);
+		else
+			rc = err_set(err, -ENOENT,
+				     "no such export: unknown option behind ';' (known: ro, "
+				     "holder=ID, standby, single)");
+		if (rc)
+			return rc;
 		at += len + 1;
 	}
 	return 0;

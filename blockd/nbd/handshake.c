@@ -259,6 +259,8 @@ static bool step(struct handshake *h)
 		return step_option_payload(h);
 	case PHASE_SKIP:
 		return step_skip(h);
+	case PHASE_OPENING:
+		return false;
 	case PHASE_LISTING:
 		return option_list_more(h);
 	case PHASE_LISTING_BITMAPS:
@@ -311,7 +313,7 @@ const char *handshake_reason(const struct handshake *h)
 
 size_t handshake_room(struct handshake *h, void **ret_to)
 {
-	if (h->state != HANDSHAKE_TALKING)
+	if (h->state != HANDSHAKE_TALKING || h->phase == PHASE_OPENING)
 		return 0;
 	if (h->in_done) {
 		h->in_used -= h->in_done;
@@ -344,6 +346,21 @@ void handshake_closed(struct handshake *h)
 		handshake_fail(h, "closed by the client in mid-handshake");
 }
 
+bool handshake_is_opening(const struct handshake *h)
+{
+	return h->phase == PHASE_OPENING;
+}
+
+void handshake_opened(struct handshake *h, int rc, const struct handshake_export *export,
+		      const struct err *err)
+{
+	if (h->phase != PHASE_OPENING)
+		return;
+	h->phase = PHASE_OPTION_HEADER;
+	option_opened(h, h->in + h->opening_at, rc, export, err);
+	advance(h);
+}
+
 size_t handshake_pending(struct handshake *h, const void **ret_from)
 {
 	*ret_from = h->out + h->out_sent;
@@ -362,13 +379,13 @@ void handshake_sent(struct handshake *h, size_t len)
 
 void handshake_tick(struct handshake *h, uint64_t now_ms)
 {
-	if (now_ms >= h->deadline_ms)
+	if (h->phase != PHASE_OPENING && now_ms >= h->deadline_ms)
 		handshake_fail(h, "handshake not finished in time");
 }
 
 uint64_t handshake_deadline_ms(const struct handshake *h)
 {
-	return h->deadline_ms;
+	return h->phase == PHASE_OPENING ? UINT64_MAX : h->deadline_ms;
 }
 
 void handshake_get_result(const struct handshake *h, struct handshake_result *ret_result)

@@ -27,8 +27,9 @@ struct handshake;
 
 struct handshake_export {
 	uint64_t size_bytes;
-	bool read_only;			/* whatever was asked for, it can not be written */
-	char name[EXPORT_NAME_MAX + 1]; /* canonical, as LIST would show it */
+	bool read_only; /* whatever was asked for, it can not be written */
+	bool exclusive; /* no further connection of this client would be let in beside it */
+	char name[EXPORT_NAME_MAX + 1];			 /* canonical, as LIST would show it */
 	char description[HANDSHAKE_DESCRIPTION_MAX + 1]; /* "" for none */
 };
 
@@ -59,7 +60,8 @@ struct handshake_ops {
 	int (*find)(void *user, const struct export_name *name, struct handshake_export *ret_export,
 		    struct err *err);
 	/* For GO and EXPORT_NAME: the connection's export from now on, and the snapshots that it is
-	 * compared with, as `find_bases` had them.  Called successfully at most once. */
+	 * compared with, as `find_bases` had them.  Called successfully at most once.
+	 * -EINPROGRESS: handshake_opened() will say; nothing is received until then. */
 	int (*open)(void *user, const struct export_name *name, const struct handshake_base *bases,
 		    size_t base_count, struct handshake_export *ret_export, struct err *err);
 	/* The next up to HANDSHAKE_LIST_BATCH exports; 0 at the end. */
@@ -100,6 +102,12 @@ size_t handshake_room(struct handshake *h, void **ret_to);
 void handshake_received(struct handshake *h, size_t len);
 /* The peer closed: a clean end between options, otherwise a failure. */
 void handshake_closed(struct handshake *h);
+
+/* The answer to an `open` that returned -EINPROGRESS; as its return value and results. */
+void handshake_opened(struct handshake *h, int rc, const struct handshake_export *export,
+		      const struct err *err);
+/* Waits for that; its time is not counted meanwhile. */
+bool handshake_is_opening(const struct handshake *h);
 
 /* What is to be sent. */
 size_t handshake_pending(struct handshake *h, const void **ret_from);

@@ -29,6 +29,7 @@ enum phase {
 	PHASE_OPTION_HEADER,
 	PHASE_OPTION_PAYLOAD,
 	PHASE_SKIP,
+	PHASE_OPENING, /* `open` has not answered yet; the payload stays where it is */
 	PHASE_LISTING,
 	PHASE_LISTING_BITMAPS,
 	PHASE_OVER,
@@ -48,6 +49,8 @@ struct handshake {
 	uint32_t option, len;
 	uint32_t skip_left, skip_error; /* PHASE_SKIP: then answer this */
 	const char *skip_text;
+	size_t opening_at; /* PHASE_OPENING: of the payload in `in` */
+	struct export_name opening_name;
 	struct handshake_list list;
 	struct export_name list_name; /* PHASE_LISTING_BITMAPS: of this export; ... */
 	uint32_t list_left;	      /* ... so many more */
@@ -92,6 +95,9 @@ void handshake_fail(struct handshake *h, const char *reason);
 
 void option_export_name(struct handshake *h, const uint8_t *data);
 void option_info(struct handshake *h, const uint8_t *data); /* INFO and GO */
+/* The end of either, when `open` has answered later. */
+void option_opened(struct handshake *h, const uint8_t *data, int rc,
+		   const struct handshake_export *export, const struct err *err);
 void option_meta(struct handshake *h, const uint8_t *data); /* LIST_ and SET_META_CONTEXT */
 void option_structured(struct handshake *h);
 void option_list(struct handshake *h);

@@ -37,10 +37,14 @@ static int take_name(const struct handshake *h, const char *raw, size_t len,
 	return export_name_resolve(raw, len, preset, ret_name, err);
 }
 
-static uint16_t export_flags(const struct handshake *h, bool read_only)
+static uint16_t export_flags(const struct handshake *h, const struct handshake_export *export,
+			     bool read_only)
 {
-	unsigned flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
-			 NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_SEND_CACHE;
+	unsigned flags =
+		NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE;
+
+	if (read_only || !export->exclusive)
+		flags |= NBD_FLAG_CAN_MULTI_CONN;
 
 	if (read_only)
 		flags |= NBD_FLAG_READ_ONLY;
@@ -75,28 +79,44 @@ static void enter_transmission(struct handshake *h, const struct export_name *na
 	handshake_finish(h, HANDSHAKE_READY);
 }
 
-void option_export_name(struct handshake *h, const uint8_t *data)
+/* `open` will say. */
+static void begin_opening(struct handshake *h, const struct export_name *name, const uint8_t *data)
+{
+	h->opening_at = (size_t)(data - h->in);
+	h->opening_name = *name;
+	h->phase = PHASE_OPENING;
+}
+
+static void export_name_opened(struct handshake *h, const struct export_name *name,
+			       const uint8_t *data, const struct handshake_export *export)
 {
 	static const uint8_t zeroes[NBD_EXPORT_ZEROES];
-	struct handshake_export export = { 0 };
+	bool read_only = export->read_only || name->read_only;
 	struct nbd_export_reply header;
-	struct export_name name;
-	struct err err = { 0 };
-	bool read_only;
 
-	/* There is no way to answer an error. */
-	if (take_name(h, (const char *)data, h->len, &name, &err) ||
-	    open_export(h, &name, (const char *)data, h->len, &export, &err)) {
-		handshake_fail(h, err.text);
-		return;
-	}
-	read_only = export.read_only || name.read_only;
-	header.size = be64_put(export.size_bytes);
-	header.flags = be16_put(export_flags(h, read_only));
+	header.size = be64_put(export->size_bytes);
+	header.flags = be16_put(export_flags(h, export, read_only));
 	handshake_out(h, &header, sizeof(header));
 	if (!h->no_zeroes)
 		handshake_out(h, zeroes, sizeof(zeroes));
-	enter_transmission(h, &name, read_only, (const char *)data, h->len);
+	enter_transmission(h, name, read_only, (const char *)data, h->len);
+}
+
+void option_export_name(struct handshake *h, const uint8_t *data)
+{
+	struct handshake_export export = { 0 };
+	struct export_name name;
+	struct err err = { 0 };
+	int rc = take_name(h, (const char *)data, h->len, &name, &err);
+
+	if (!rc)
+		rc = open_export(h, &name, (const char *)data, h->len, &export, &err);
+	if (rc == -EINPROGRESS)
+		begin_opening(h, &name, data);
+	else if (rc)
+		handshake_fail(h, err.text); /* there is no way to answer an error */
+	else
+		export_name_opened(h, &name, data, &export);
 }
 
 static void info_string(struct handshake *h, enum nbd_info info, const char *text)
@@ -113,7 +133,7 @@ static void info_replies(struct handshake *h, const struct handshake_export *exp
 	struct nbd_info_export body = {
 		.info = be16_put(NBD_INFO_EXPORT),
 		.size = be64_put(export->size_bytes),
-		.flags = be16_put(export_flags(h, read_only)),
+		.flags = be16_put(export_flags(h, export, read_only)),
 	};
 	struct nbd_info_block_size sizes = {
 		.info = be16_put(NBD_INFO_BLOCK_SIZE),
@@ -138,35 +158,76 @@ static void info_replies(struct handshake *h, const struct handshake_export *exp
 		handshake_reply(h, NBD_REP_INFO, &sizes, sizeof(sizes));
 }
 
+/* A whole INFO or GO, as it lies in the payload. */
+struct info_option {
+	const char *raw;
+	uint32_t raw_len;
+	struct cursor requests;
+};
+
+static bool read_info(const struct handshake *h, const uint8_t *data, struct info_option *ret)
+{
+	struct cursor c = cursor_over(data, h->len);
+
+	ret->raw_len = cursor_be32(&c);
+	ret->raw = cursor_bytes(&c, ret->raw_len);
+	ret->requests = cursor_sub(&c, (size_t)cursor_be16(&c) * 2);
+	return cursor_done(&c) && ret->raw_len <= NBD_STRING_MAX;
+}
+
+static void info_granted(struct handshake *h, const struct info_option *option,
+			 const struct export_name *name, const struct handshake_export *export)
+{
+	bool read_only = export->read_only || name->read_only;
+
+	info_replies(h, export, read_only, option->requests);
+	handshake_reply(h, NBD_REP_ACK, NULL, 0);
+	if (h->option == NBD_OPT_GO)
+		enter_transmission(h, name, read_only, option->raw, option->raw_len);
+}
+
 /* INFO and GO. */
 void option_info(struct handshake *h, const uint8_t *data)
 {
-	struct cursor c = cursor_over(data, h->len);
-	uint32_t raw_len = cursor_be32(&c);
-	const char *raw = cursor_bytes(&c, raw_len);
-	struct cursor requests = cursor_sub(&c, (size_t)cursor_be16(&c) * 2);
 	struct handshake_export export = { 0 };
+	struct info_option option;
 	struct export_name name;
 	struct err err = { 0 };
-	bool go = h->option == NBD_OPT_GO;
 	int rc;
 
-	if (!cursor_done(&c) || raw_len > NBD_STRING_MAX) {
+	if (!read_info(h, data, &option)) {
 		handshake_reply_error(h, NBD_REP_ERR_INVALID, "lengths do not add up");
 		return;
 	}
-	rc = take_name(h, raw, raw_len, &name, &err);
+	rc = take_name(h, option.raw, option.raw_len, &name, &err);
 	if (!rc)
-		rc = go ? open_export(h, &name, raw, raw_len, &export, &err)
-			: h->ops->find(h->user, &name, &export, &err);
-	if (rc) {
+		rc = h->option == NBD_OPT_GO
+			     ? open_export(h, &name, option.raw, option.raw_len, &export, &err)
+			     : h->ops->find(h->user, &name, &export, &err);
+	if (rc == -EINPROGRESS)
+		begin_opening(h, &name, data);
+	else if (rc)
 		reply_errno(h, rc, &err);
+	else
+		info_granted(h, &option, &name, &export);
+}
+
+void option_opened(struct handshake *h, const uint8_t *data, int rc,
+		   const struct handshake_export *export, const struct err *err)
+{
+	struct info_option option;
+
+	if (h->option == NBD_OPT_EXPORT_NAME) {
+		if (rc)
+			handshake_fail(h, err->text);
+		else
+			export_name_opened(h, &h->opening_name, data, export);
 		return;
 	}
-	info_replies(h, &export, export.read_only || name.read_only, requests);
-	handshake_reply(h, NBD_REP_ACK, NULL, 0);
-	if (go)
-		enter_transmission(h, &name, export.read_only || name.read_only, raw, raw_len);
+	if (rc)
+		reply_errno(h, rc, err);
+	else if (read_info(h, data, &option)) /* as it did before */
+		info_granted(h, &option, &h->opening_name, export);
 }
 
 /* False if the queries are malformed. */

@@ -82,6 +82,11 @@ class Client:
     def close(self):
         self.sock.close()
 
+    def goodbye(self):
+        """DISC: gives a write lock back, which close() alone keeps for as long as we live."""
+        self.sock.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 2, 0, 0, 0))
+        self.close()
+
     def flags(self, value=3):
         self.sock.sendall(struct.pack(">I", value))
         return self

@@ -135,7 +135,8 @@ class Server:
 
 
 class Blockd(Server):
-    def __init__(self, volumes, pool_size="1G", folder=WORK, pool_keys="", config=""):
+    def __init__(self, volumes, pool_size="1G", folder=WORK, pool_keys="", config="",
+                 volume_keys=""):
         super().__init__(volumes, folder)
         self.pool_path = os.path.join(folder, "main.pool")
         self.control = os.path.join(folder, "control.sock")
@@ -149,7 +150,8 @@ class Blockd(Server):
                  f'listen "local" {{ address = "unix:{self.socket}" }}',
                  f'pool "main" {{ path = "{self.pool_path}" size = {pool_size} {pool_keys} '
                  "create = true }"]
-        lines += [f'volume "{n}" {{ pool = "main" size = {s} }}' for n, s in volumes.items()]
+        lines += [f'volume "{n}" {{ pool = "main" size = {s} {volume_keys} }}'
+                  for n, s in volumes.items()]
         self.config = "\n".join(lines) + "\n" + config
         self.write_config()
 

@@ -533,7 +533,7 @@ static void administer(void)
 	case 2:
 	case 3:
 		some_target(to, sizeof(to));
-		sim->handovers += !lock_handover(&sim->lock, to, rng_below(&sim->rng, 60000), NULL);
+		sim->handovers += !lock_handover(&sim->lock, to, rng_below(&sim->rng, 60000), 0, NULL);
 		break;
 	case 4:
 		(void)lock_cancel(&sim->lock, NULL);
