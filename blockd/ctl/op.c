@@ -117,10 +117,16 @@ static bool name_pins(const struct op *op, char *buf, size_t size)
 static void refuse_busy(struct op *op)
 {
 	const char *kind = op->target.stat.of ? "snapshot" : "volume", *name = op->target.name;
+	char pins[320], holder[LOCK_TEXT_MAX + 64];
+	bool pinned = name_pins(op, pins, sizeof(pins));
 	struct err err = { 0 };
-	char pins[320];
 
-	if (!name_pins(op, pins, sizeof(pins)))
+	if (op->bound && !op->force &&
+	    locks_describe(op->target.pool->reactor, name, holder, sizeof(holder)))
+		(void)err_set(&err, -EBUSY, "%s '%s'%s%s: %s; --force breaks the lock%s", kind,
+			      name, pinned ? " is open: " : "", pinned ? pins : "", holder,
+			      pinned ? " and closes these connections first" : "");
+	else if (!pinned)
 		(void)err_set(&err, -EBUSY,
 			      "%s '%s' is open: a connection is just coming or going; try again",
 			      kind, name);
@@ -259,23 +265,16 @@ static void op_done(struct reactor_task *task, int res)
 
 void op_need_closed(struct op *op)
 {
-	struct err err = { 0 };
 	char holder[LOCK_TEXT_MAX + 64];
 	bool held = op->bound && locks_describe(op->target.pool->reactor, op->target.name, holder,
 						sizeof(holder));
 
-	if (op->target.stat.open_count == 0 && !held) {
+	if (op->target.stat.open_count == 0 && !held)
 		op->submit(op);
-	} else if (op->force) {
+	else if (op->force)
 		op_force(op);
-	} else if (held) {
-		(void)err_set(&err, -EBUSY,
-			      "volume '%s': %s; --force breaks the lock and closes its connections",
-			      op->target.name, holder);
-		op_refuse(op, &err);
-	} else {
+	else
 		refuse_busy(op);
-	}
 }
 
 int check_undeclared(const struct op *op, const char *what, struct err *err)
