@@ -22,6 +22,7 @@ Which tests run is decided by their meson suites: one of the parts, and the mark
     waits   uses little of a processor: waits for the kernel's grace periods, timeouts, pauses.
             These run in a lane of their own, more at once than there are processors, beside the
             others, of which each has a processor
+    alone   compares times: runs when the other tests of the stage have ended
 
 In each lane those with a `priority` begin first: the long ones, so that none is left at the end.
 
@@ -251,14 +252,15 @@ def run_tests(build, stage, tests, tally, skips, is_long=False):
     # A slow or busy machine is no reason to fail; one that hangs is found a little later.
     slower = {"plain": "2", "asan": "4", "tsan": "6", "fuzz": "2"}[stage]
     env = environment(build)
+    alone = [t for t in tests if "alone" in t.suites]
     waiting = [t for t in tests if "waits" in t.suites]
-    busy = [t for t in tests if t not in waiting]
+    busy = [t for t in tests if t not in alone + waiting]
     if is_long:
         slower = "10"
         env.setdefault("FUZZ_SECONDS", "900")
     # One by one under --long, so that an interruption loses little.
     rounds = [{"long": ([test], 1)} for test in tests] if is_long else [
-        {"busy": (busy, JOBS), "waits": (waiting, 2 * JOBS)}]
+        {"busy": (busy, JOBS), "waits": (waiting, 2 * JOBS)}, {"alone": (alone, 1)}]
     for lanes in rounds:
         lanes = [Lane(build, name, some, jobs, slower, env)
                  for name, (some, jobs) in lanes.items()]

@@ -32,18 +32,18 @@ EXIT_TIMEOUT = 124
 EXIT_NO_STATUS = 125  # the guest ended without a word: panic, reboot, qemu failed
 BASE_MODULES = ["virtio_pci", "virtio_blk"]
 
+# Everything is dear under emulation: no mitigations (they guard against nobody here), no self-tests,
+# no relocation, no calibrations, four levels of page tables, short grace periods.
+KERNEL_ARGS = ("console=ttyS0 panic=-1 random.trust_cpu=on mitigations=off cryptomgr.notests nokaslr "
+               "no_timer_check tsc=reliable rcupdate.rcu_expedited=1")
+CPU = "max,la57=off"
+
 INIT = """#!/bin/busybox sh
 # PID 1 of the emulated machine.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sys /sys
 /bin/busybox mount -t devtmpfs dev /dev
-# Our own programs win over busybox's of the same name, wherever they are.
-for path in $(/bin/busybox --list-full); do
-	name=${path##*/}
-	[ -e /usr/sbin/$name -o -e /usr/bin/$name -o -e /sbin/$name -o -e /bin/$name ] ||
-		/bin/busybox ln -s /bin/busybox "/$path"
-done
 mkdir -p /dev/pts /dev/shm /run
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
@@ -94,7 +94,7 @@ def _die_with_parent():
 class Guest:
     """Collect what the machine needs, then run() it once."""
 
-    def __init__(self, memory_mib=1024, cpus=2, time_limit_s=120):
+    def __init__(self, memory_mib=1024, cpus=1, time_limit_s=120):
         self.kernel = Kernel()
         self.memory_mib, self.cpus, self.time_limit_s = memory_mib, cpus, time_limit_s
         self.image = Initramfs()
@@ -128,11 +128,11 @@ class Guest:
 
     def _command(self, initrd, *lines):
         quiet = "quiet loglevel=4" if not os.environ.get("VM_VERBOSE") else "loglevel=7"
-        argv = ["qemu-system-x86_64", "-M", "q35", "-cpu", "max", "-accel", "tcg,thread=multi",
+        argv = ["qemu-system-x86_64", "-M", "q35", "-cpu", CPU, "-accel", "tcg,thread=multi",
                 "-m", str(self.memory_mib), "-smp", str(self.cpus), "-nodefaults",
                 "-display", "none", "-no-reboot", "-kernel", self.kernel.vmlinuz,
                 "-initrd", f"/proc/self/fd/{initrd}", "-append",
-                f"console=ttyS0 {quiet} panic=-1 random.trust_cpu=on {self.append}".strip()]
+                f"{KERNEL_ARGS} {quiet} {self.append}".strip()]
         for line in lines:
             argv += ["-serial", f"file:/proc/self/fd/{line}"]
         for disk in self.disks:

@@ -15,6 +15,7 @@ import subprocess
 class Initramfs:
     def __init__(self):
         self.nodes = {}  # guest path without leading '/': (mode, bytes, rdev)
+        self.applets = []  # busybox's commands, as paths
         for d in ("dev", "proc", "sys", "tmp", "run", "etc", "mnt", "newroot", "root"):
             self.add_dir("/" + d)
         self.add_node("/dev/console", stat.S_IFCHR | 0o600, 5, 1)
@@ -60,22 +61,36 @@ class Initramfs:
                     self.add_file(lib, lib, libraries=False)
 
     def add_busybox(self, path):
-        """busybox as /bin/busybox; init links the other names.  The shell is the host's dash:
-        busybox's own prefers its built-in `ip` to the real one, whatever PATH says."""
+        """busybox as /bin/busybox, and its other names as links to it, unless a program of our own
+        has the name, wherever it is.  The shell is the host's dash: busybox's own prefers its
+        built-in `ip` to the real one, whatever PATH says."""
         self.add_file(path, "/bin/busybox", libraries=False)
+        self.applets = subprocess.run([path, "--list-full"], check=True, text=True,
+                                      stdout=subprocess.PIPE).stdout.split()
         self.add_file("/bin/dash", "/bin/sh")
         self.add_dir("/sbin")
         self.add_dir("/usr/bin")
         self.add_dir("/usr/sbin")
 
     def add_modules(self, kernel, names):
+        """The modules with all that they need, and the tables of modprobe as far as they tell of
+        these: reading all of them takes it longer than loading."""
         base = f"/lib/modules/{kernel.release}"
-        for path in kernel.module_files(names):
+        files = kernel.module_files(names)
+        for path in files:
             self.add_file(os.path.join(kernel.modules, path), f"{base}/{path}", libraries=False)
-        for name in ("modules.dep", "modules.alias", "modules.softdep", "modules.symbols"):
-            self.add_file(os.path.join(kernel.modules, name), f"{base}/{name}", libraries=False)
+        for name, text in kernel.module_tables(files).items():
+            self.add_bytes(f"{base}/{name}", text.encode())
+
+    def _link_applets(self):
+        places = ("usr/sbin", "usr/bin", "sbin", "bin")
+        for path in self.applets:
+            name = os.path.basename(path)
+            if not any(f"{place}/{name}" in self.nodes for place in places):
+                self.add_link(path, "/bin/busybox")
 
     def write(self, f):
+        self._link_applets()
         # A parent always comes before what is in it: shorter paths sort first.
         for ino, name in enumerate(sorted(self.nodes), start=1):
             mode, data, rdev = self.nodes[name]

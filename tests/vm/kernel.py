@@ -140,6 +140,22 @@ class Kernel:
             files += [p for p in deps[_module_name(name)] if p not in files]
         return files
 
+    def module_tables(self, files):
+        """modprobe's tables, with the lines that concern these files."""
+        names = {_module_name(path) for path in files}
+        of_line = {
+            "modules.dep": lambda words: words[0].rstrip(":"),
+            "modules.alias": lambda words: words[-1],
+            "modules.symbols": lambda words: words[-1],
+            "modules.softdep": lambda words: words[1],
+        }
+        tables = {}
+        for table, module_of in of_line.items():
+            with open(os.path.join(self.modules, table)) as f:
+                tables[table] = "".join(line for line in f if line.strip() and line[0] != "#"
+                                        and _module_name(module_of(line.split())) in names)
+        return tables
+
     def is_builtin(self, name):
         with open(os.path.join(self.modules, "modules.builtin")) as f:
             return _module_name(name) in {_module_name(line.strip()) for line in f}
