@@ -3,7 +3,7 @@
  * checked for its form before it is kept. */
 #include "netd/wg/memory.h"
 
-#include <ctype.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -12,6 +12,8 @@
 
 #include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
+
+#include "common/base/units.h"
 
 #define KEY_LEN	     32
 #define TAI64N_LEN   12
@@ -80,12 +82,30 @@ static struct peer *find_or_add(struct wg_memory *m, const uint8_t *key)
 	return p;
 }
 
+/* Exactly what uapi.c accepts: one that it refuses would keep the others from being given back. */
 static bool is_endpoint(const char *value)
 {
-	for (const char *c = value; *c; c++)
-		if (!isxdigit((unsigned char)*c) && !strchr("[]:.%", *c))
+	char host[ENDPOINT_MAX], *end, *scope;
+	unsigned char address[sizeof(struct in6_addr)];
+	uint64_t number;
+	bool v6 = value[0] == '[';
+
+	if (strlen(value) >= sizeof(host))
+		return false;
+	strcpy(host, value + v6);
+	end = strrchr(host, ':');
+	if (!end || number_parse(end + 1, 1, UINT16_MAX, "a port", &number, NULL))
+		return false;
+	if (v6 && (end == host || *--end != ']'))
+		return false;
+	*end = 0;
+	scope = v6 ? strchr(host, '%') : NULL;
+	if (scope) {
+		*scope++ = 0;
+		if (number_parse(scope, 1, UINT32_MAX, "an interface", &number, NULL))
 			return false;
-	return *value && strlen(value) < ENDPOINT_MAX;
+	}
+	return inet_pton(v6 ? AF_INET6 : AF_INET, host, address) == 1;
 }
 
 static void learn_line(struct wg_memory *m, struct peer **peer, const char *key, const char *value)
