@@ -12,8 +12,7 @@
 #include "thin/io.h"
 #include "thin/pool.h"
 
-#define DIFF_STEPS_TURN 256u /* nodes looked at before others get their turn */
-#define DIFF_AHEAD	8u   /* leaves loaded ahead */
+#define DIFF_AHEAD 8u /* leaves loaded ahead */
 
 struct side {
 	struct tree *tree;
@@ -129,12 +128,9 @@ void diff_step(struct thin_pool *pool, struct task *task)
 		rs->req->extent_count = 0;
 		rs->stage = 1;
 	}
-	for (unsigned i = 0; !r && rs->pos / FMT_BLOCK < rs->last.n; i++) {
-		if (i == DIFF_STEPS_TURN) {
-			pool_stall(pool, task);
-			pool_wake_stalled(pool);
+	while (!r && rs->pos / FMT_BLOCK < rs->last.n) {
+		if (!pool_may_walk(pool, task))
 			return;
-		}
 		r = a.tree->height || b.tree->height ? descend(rs, &a, &b) : nothing(rs);
 		if (r == 1)
 			r = compare_leaves(rs, &a, &b) ? 0 : -ENOBUFS;

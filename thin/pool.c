@@ -24,6 +24,7 @@
 #define BLOCK_MARGIN_MAX 4096u
 #define NODES_MIN	 256u
 #define HELD_MIN	 (64ull << 10) /* entries of the rings of held blocks */
+#define WALK_LEAVES_TURN 32u	       /* at 5 us each, and as much to answer */
 #define ROUNDS_PER_TURN	 16u
 #define LOW_SPACE_SHARE	 16u /* low water: less than 1/16 of the blocks free */
 
@@ -165,6 +166,16 @@ int pool_stall_or_fail(struct thin_pool *pool, struct task *task)
 	return -EAGAIN;
 }
 
+bool pool_may_walk(struct thin_pool *pool, struct task *task)
+{
+	if (pool->walk_left) {
+		pool->walk_left--;
+		return true;
+	}
+	STAILQ_INSERT_TAIL(&pool->walkers, task, link);
+	return false;
+}
+
 void pool_wake_stalled(struct thin_pool *pool)
 {
 	pool->wake = true;
@@ -243,6 +254,7 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	if (!p->checkpoint_pages || p->checkpoint_pages > log_pages / 2)
 		p->checkpoint_pages = log_pages / 2;
 	STAILQ_INIT(&p->runnable);
+	STAILQ_INIT(&p->walkers);
 	STAILQ_INIT(&p->stalled);
 	catalog_init(&p->catalog);
 	reclaim_init(p);
@@ -346,6 +358,8 @@ static void watch_space(struct thin_pool *pool)
 void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 {
 	pool->now_ms = now_ms;
+	pool->walk_left = WALK_LEAVES_TURN;
+	pool_wake_list(pool, &pool->walkers);
 	lineage_run(pool);
 	scrub_run(pool);
 	for (unsigned round = 0; round < ROUNDS_PER_TURN; round++) {
@@ -367,8 +381,8 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 
 static bool work_left(const struct thin_pool *pool)
 {
-	return pool->wake || !STAILQ_EMPTY(&pool->runnable) || reclaim_runs(pool) ||
-	       lineage_runs(pool) || scrub_runs(pool);
+	return pool->wake || !STAILQ_EMPTY(&pool->runnable) || !STAILQ_EMPTY(&pool->walkers) ||
+	       reclaim_runs(pool) || lineage_runs(pool) || scrub_runs(pool);
 }
 
 static uint64_t lesser(uint64_t a, uint64_t b)

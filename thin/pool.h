@@ -80,10 +80,12 @@ struct thin_pool {
 	uint64_t promised_blocks; /* of volumes with reserve_full */
 
 	struct task_list runnable, stalled;
-	uint64_t busy_io;	 /* device requests in flight */
-	uint64_t last_active_ms; /* a request was submitted or answered */
-	bool wake;		 /* the stalled may try again */
-	bool opened;		 /* recovery is over */
+	struct task_list walkers; /* go on in the next turn */
+	uint32_t walk_left;	  /* see pool_may_walk() */
+	uint64_t busy_io;	  /* device requests in flight */
+	uint64_t last_active_ms;  /* a request was submitted or answered */
+	bool wake;		  /* the stalled may try again */
+	bool opened;		  /* recovery is over */
 	bool closing;
 	bool host_full; /* a checkpoint waits for room on the host's file system */
 	bool read_only; /* no change is accepted */
@@ -122,6 +124,9 @@ void pool_stall(struct thin_pool *pool, struct task *task);
 /* No slot: -EAGAIN with the task stalled, -ENOBUFS for a blocking caller (task NULL). */
 int pool_stall_or_fail(struct thin_pool *pool, struct task *task);
 void pool_wake_stalled(struct thin_pool *pool);
+/* One more leaf looked at by a request that describes a range: so that many of them do not make one
+ * long turn, all together have so many a turn.  False: the task goes on in the next one. */
+bool pool_may_walk(struct thin_pool *pool, struct task *task);
 
 /* Take a checkpoint: one more, even if one is under way; or one, which may be that. */
 void pool_want_checkpoint(struct thin_pool *pool);

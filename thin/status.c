@@ -5,10 +5,9 @@
 #include "thin/io.h"
 #include "thin/pool.h"
 
-#define STATUS_LEAVES_MAX  4097u /* leaves described by one status request: 4 GiB */
-#define STATUS_LEAVES_TURN 256u	 /* ... before others get their turn */
-#define STATUS_AHEAD	   8u	 /* leaves loaded ahead */
-#define CACHE_LEAVES_MAX   64u
+#define STATUS_LEAVES_MAX 4097u /* leaves described by one status request: 4 GiB */
+#define STATUS_AHEAD	  8u	/* leaves loaded ahead */
+#define CACHE_LEAVES_MAX  64u
 
 void cache_step(struct thin_pool *pool, struct task *task)
 {
@@ -58,21 +57,38 @@ static uint32_t entry_depth(const struct volume *vol, struct ent e)
 	return depth;
 }
 
+/* A chain may have a thousand ancestors, a leaf mostly a few births: what was found for these. */
+#define DEPTHS 32u
+struct depths {
+	uint32_t birth[DEPTHS], depth[DEPTHS]; /* 0: nothing yet */
+};
+
+static uint32_t depth_of(struct depths *d, const struct volume *vol, struct ent e)
+{
+	unsigned i = e.birth % DEPTHS;
+
+	if (!(e.where & FMT_ENT_MAPPED))
+		return entry_depth(vol, e);
+	if (!d->depth[i] || d->birth[i] != e.birth) {
+		d->birth[i] = e.birth;
+		d->depth[i] = entry_depth(vol, e);
+	}
+	return d->depth[i];
+}
+
 /* Describe up to the end of the leaf; false: the extents are full. */
 static bool describe_leaf(struct req_state *rs, const struct node *leaf)
 {
 	uint64_t end = (rs->pos / FMT_BLOCK | (FMT_NODE_ENTRIES - 1)) + 1;
-	uint32_t birth = 0, depth = 0;
+	struct depths depths = { 0 };
 
 	for (; rs->pos / FMT_BLOCK < end && rs->pos / FMT_BLOCK < rs->last.n;
 	     rs->pos += FMT_BLOCK) {
 		unsigned i = (unsigned)(rs->pos / FMT_BLOCK % FMT_NODE_ENTRIES);
 		struct ent e = ent_get(&leaf->page->entry[i]);
 
-		if (e.birth != birth || !depth || !(e.where & FMT_ENT_MAPPED))
-			depth = entry_depth(rs->req->vol->volume, e);
-		birth = e.where & FMT_ENT_MAPPED ? e.birth : 0;
-		if (!io_add_extent(rs->req, FMT_BLOCK, entry_flags(e), depth))
+		if (!io_add_extent(rs->req, FMT_BLOCK, entry_flags(e),
+				   depth_of(&depths, rs->req->vol->volume, e)))
 			return false;
 	}
 	return true;
@@ -105,6 +121,8 @@ void status_step(struct thin_pool *pool, struct task *task)
 		struct vblk v = { rs->pos / FMT_BLOCK }, next;
 		struct node *leaf;
 
+		if (!pool_may_walk(pool, task))
+			return;
 		r = map_leaf(pool, &req->vol->volume->tree, v, task, &leaf, &next);
 		if (r == -EAGAIN) {
 			status_prefetch(rs);
@@ -121,11 +139,6 @@ void status_step(struct thin_pool *pool, struct task *task)
 			if (!io_add_extent(req, len, THIN_EXTENT_HOLE | THIN_EXTENT_ZERO, 0))
 				break;
 			rs->pos += len;
-		}
-		if (!r && rs->stage % STATUS_LEAVES_TURN == 0) {
-			pool_stall(pool, task);
-			pool_wake_stalled(pool);
-			return;
 		}
 	}
 	if (r == -EAGAIN)
