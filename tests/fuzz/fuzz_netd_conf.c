@@ -29,7 +29,7 @@ static size_t check(const char *text, size_t len, struct conf **ret)
 	static const struct vlan_caps caps = { 0 };
 	const struct netd_conf_host host = { .links = links,
 					     .link_count = 3,
-					     .caps = &caps,
+					     .caps = &caps, .skip_keys = true,
 					     .find_user = find_id,
 					     .find_group = find_id };
 	struct conf *c = conf_new(&netd_conf_schema);
