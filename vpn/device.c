@@ -125,15 +125,31 @@ static void key_changed(struct vpn *v, struct peer *p, uint64_t now_ns)
 	device_unlock(v);
 }
 
+/* Said again, as each `wg syncconf` and each reload does: that must not cost a handshake. */
+static bool is_own_key(const struct vpn *v, const uint8_t key[VPN_KEY_LEN])
+{
+	uint8_t clamped[KEY_LEN];
+	bool same;
+
+	memcpy(clamped, key, KEY_LEN);
+	crypto_clamp(clamped);
+	same = v->self.key && crypto_equal(clamped, v->self.private_key, KEY_LEN);
+	OPENSSL_cleanse(clamped, sizeof(clamped));
+	return same;
+}
+
 int vpn_set_private_key(struct vpn *v, const uint8_t key[VPN_KEY_LEN], uint64_t now_ns,
 			uint64_t *ret_removed)
 {
 	struct cookie_keys keys = { 0 };
 	struct peer *p;
-	int r = noise_self_set(&v->self, key);
+	int r;
 
 	if (ret_removed)
 		*ret_removed = VPN_NO_PEER;
+	if (is_own_key(v, key))
+		return 0;
+	r = noise_self_set(&v->self, key);
 	if (!r && v->self.key)
 		r = cookie_keys_derive(&v->crypto, v->self.public_key, &keys);
 	if (r)
