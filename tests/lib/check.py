@@ -20,8 +20,8 @@ Which tests run is decided by their meson suites: one of the parts, and the mark
     asan, tsan   also in that stage
     noasan  a compiled test that the asan stage leaves out (timing, memory bounds)
     waits   uses little of a processor: waits for the kernel's grace periods, timeouts, pauses.
-            These run in a lane of their own, more at once than there are processors, beside the
-            others, of which each has a processor
+            These run in a lane of their own (in the plain stage two for each processor) beside
+            the others, of which each has a processor
     alone   compares times: runs when the other tests of the stage have ended
 
 In each lane those with a `priority` begin first: the long ones, so that none is left at the end.
@@ -258,9 +258,11 @@ def run_tests(build, stage, tests, tally, skips, is_long=False):
     if is_long:
         slower = "10"
         env.setdefault("FUZZ_SECONDS", "900")
+    # What waits elsewhere computes under a sanitizer.
+    waits = 2 * JOBS if stage == "plain" else JOBS
     # One by one under --long, so that an interruption loses little.
     rounds = [{"long": ([test], 1)} for test in tests] if is_long else [
-        {"busy": (busy, JOBS), "waits": (waiting, 2 * JOBS)}, {"alone": (alone, 1)}]
+        {"busy": (busy, JOBS), "waits": (waiting, waits)}, {"alone": (alone, 1)}]
     for lanes in rounds:
         lanes = [Lane(build, name, some, jobs, slower, env)
                  for name, (some, jobs) in lanes.items()]
