@@ -328,6 +328,7 @@ int io_wait_space(struct thin_pool *pool, struct req_state *rs, bool fresh)
 		      pool->journal.admitted_records ||
 		      pool->space.reading.head != pool->space.reading.tail;
 
+	pace_short(pool);
 	/* what gives back as much as it takes needs nothing but its turn */
 	if (!fresh && !pool->urgent)
 		pool->urgent = rs;

@@ -9,7 +9,7 @@
 #include "thin/reclaim.h"
 #include "thin/splice.h"
 
-#define STEPS_PER_RUN  64u   /* of background work in one turn of the loop */
+#define STEPS_PER_RUN  16u   /* of background work in one turn of the loop */
 #define STEPS_TINY     1u    /* ... in a pool for tests, and only in one of TURNS_TINY turns, so */
 #define TURNS_TINY     6u    /* that much happens in between */
 #define COUNT_PAUSE_MS 2000u /* after a count in vain: trims may make them stale over and over */
@@ -337,8 +337,7 @@ static bool room_for_records(const struct thin_pool *pool, const struct volume *
 
 static bool room(struct thin_pool *pool, const struct volume *vol)
 {
-	if (pool_checkpoint_room(pool, FMT_NODE_ENTRIES + FMT_HEIGHT_MAX) &&
-	    room_for_records(pool, vol) && reclaim_room(pool) > 0)
+	if (pool_background_room(pool) && room_for_records(pool, vol) && reclaim_room(pool) > 0)
 		return true;
 	pool_need_checkpoint(pool);
 	pool_stall(pool, &pool->lineage.task);
@@ -443,6 +442,7 @@ static int step(struct thin_pool *pool)
 
 	if (!room(pool, l->splice ? l->splice : l->count))
 		return -EAGAIN;
+	pace_spend(pool, PACE_STEP_COST);
 	if (l->splice && child_counts(l->splice)) {
 		pool_stall(pool, &l->task);
 		return -EAGAIN;
@@ -472,7 +472,7 @@ static void lineage_step(struct thin_pool *pool, struct task *task)
 	unsigned steps = pool->tiny ? STEPS_TINY : STEPS_PER_RUN;
 
 	l->waiting = false;
-	for (unsigned i = 0; i < steps && !may_leave_it(pool); i++) {
+	for (unsigned i = 0; i < steps && !may_leave_it(pool) && pace_allows(pool); i++) {
 		int r = l->splice || l->count ? step(pool) : choose(pool);
 
 		if (r == 0)
@@ -512,6 +512,6 @@ void lineage_run(struct thin_pool *pool)
 {
 	if (pool->tiny && pool->lineage.turns++ % TURNS_TINY)
 		return;
-	if (lineage_runs(pool))
+	if (lineage_runs(pool) && pace_allows(pool))
 		lineage_step(pool, &pool->lineage.task);
 }

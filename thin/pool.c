@@ -360,6 +360,7 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 	pool->now_ms = now_ms;
 	pool->walk_left = WALK_LEAVES_TURN;
 	pool_wake_list(pool, &pool->walkers);
+	pace_turn(pool);
 	lineage_run(pool);
 	scrub_run(pool);
 	for (unsigned round = 0; round < ROUNDS_PER_TURN; round++) {
@@ -379,10 +380,15 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 	pool->dev->ops->kick(pool->dev);
 }
 
+static bool gives_back(const struct thin_pool *pool)
+{
+	return reclaim_runs(pool) || lineage_runs(pool);
+}
+
 static bool work_left(const struct thin_pool *pool)
 {
 	return pool->wake || !STAILQ_EMPTY(&pool->runnable) || !STAILQ_EMPTY(&pool->walkers) ||
-	       reclaim_runs(pool) || lineage_runs(pool) || scrub_runs(pool);
+	       (gives_back(pool) && pace_allows(pool)) || scrub_runs(pool);
 }
 
 static uint64_t lesser(uint64_t a, uint64_t b)
@@ -401,6 +407,8 @@ uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
 		return due;
 	due = lesser(due, lesser(checkpoint_deadline_ms(pool), ahead_deadline_ms(pool)));
 	due = lesser(due, lineage_deadline_ms(pool));
+	if (gives_back(pool))
+		due = lesser(due, pace_deadline_ms(pool));
 	if (pool->journal.records_unflushed)
 		due = lesser(due, pool->journal.first_record_ms + pool->commit_ms);
 	if (pool->io.requests || pool->ck.active)

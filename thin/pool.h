@@ -31,6 +31,7 @@
 #include "thin/journal.h"
 #include "thin/lineage.h"
 #include "thin/node_cache.h"
+#include "thin/pace.h"
 #include "thin/readahead.h"
 #include "thin/reclaim.h"
 #include "thin/scrub.h"
@@ -63,6 +64,7 @@ struct thin_pool {
 	struct catalog catalog;
 	struct reclaim reclaim;
 	struct lineage lineage;
+	struct pace pace;
 	struct checkpoint ck;
 	struct io io;
 	struct punch punch;
@@ -164,6 +166,13 @@ static inline bool pool_checkpoint_room(const struct thin_pool *pool, uint64_t b
 {
 	return space_room_checkpoint(&pool->space) >=
 	       pool->nodes.count + pool->journal.admitted_records + 4 * FMT_NODE_ENTRIES + blocks;
+}
+
+/* ... by a step of background work, which leaves some to what clients free until then. */
+#define POOL_CLIENTS_ROOM (16u << 10)
+static inline bool pool_background_room(const struct thin_pool *pool)
+{
+	return pool_checkpoint_room(pool, FMT_NODE_ENTRIES + FMT_HEIGHT_MAX + POOL_CLIENTS_ROOM);
 }
 
 /* Build a pool in memory from a superblock's numbers (create, open); -ENOMEM. */

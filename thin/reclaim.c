@@ -17,7 +17,7 @@
 #include "thin/catalog.h"
 #include "thin/pool.h"
 
-#define STEPS_PER_RUN 64u /* nodes given back in one turn of the loop */
+#define STEPS_PER_RUN 16u /* nodes given back in one turn of the loop */
 
 static void reclaim_step(struct thin_pool *pool, struct task *task);
 
@@ -163,6 +163,7 @@ static void give_back_block(struct thin_pool *pool, struct reclaim_item *it, str
 	it->mapped++;
 	if (e.birth <= it->bound)
 		return;
+	pace_spend(pool, 1);
 	data_cache_drop(&pool->data, ent_pblk(e).n);
 	space_free_at_checkpoint(&pool->space, ent_pblk(e), pool->checkpoint + 1);
 	pool->stat.reclaimed_blocks++;
@@ -279,8 +280,7 @@ static bool room_for_owner(struct thin_pool *pool, const struct reclaim_item *it
 
 static bool room(struct thin_pool *pool, const struct reclaim_item *it)
 {
-	if (pool_checkpoint_room(pool, FMT_NODE_ENTRIES + FMT_HEIGHT_MAX) &&
-	    room_for_owner(pool, it))
+	if (pool_background_room(pool) && room_for_owner(pool, it))
 		return true;
 	pool_need_checkpoint(pool);
 	pool_stall(pool, &pool->reclaim.task);
@@ -298,7 +298,8 @@ static void reclaim_step(struct thin_pool *pool, struct task *task)
 	struct reclaim *rc = &pool->reclaim;
 
 	rc->waiting = false;
-	for (unsigned i = 0; i < STEPS_PER_RUN && reclaim_pending(pool) && !may_leave_it(pool);
+	for (unsigned i = 0;
+	     i < STEPS_PER_RUN && reclaim_pending(pool) && !may_leave_it(pool) && pace_allows(pool);
 	     i++) {
 		struct reclaim_item *it = STAILQ_FIRST(&rc->work);
 
@@ -307,6 +308,7 @@ static void reclaim_step(struct thin_pool *pool, struct task *task)
 			return;
 		}
 		rc->changed = true;
+		pace_spend(pool, PACE_STEP_COST);
 		if (!advance(pool, it)) {
 			rc->waiting = true;
 			return;
@@ -324,7 +326,7 @@ bool reclaim_runs(const struct thin_pool *pool)
 
 void reclaim_run(struct thin_pool *pool)
 {
-	if (reclaim_runs(pool))
+	if (reclaim_runs(pool) && pace_allows(pool))
 		reclaim_step(pool, &pool->reclaim.task);
 }
 

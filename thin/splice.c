@@ -58,6 +58,7 @@ static void exclusive_block(struct walk *w, struct ent e)
 		pool->lineage.counted++;
 		return;
 	}
+	pace_spend(pool, 1);
 	data_cache_drop(&pool->data, ent_pblk(e).n);
 	space_free_at_checkpoint(&pool->space, ent_pblk(e), pool->checkpoint + 1);
 	snap->freed_blocks++;

@@ -53,7 +53,12 @@ static void rest(struct rig *r, uint64_t ms)
 	for (uint64_t end = r->now_ms + ms; r->now_ms < end; r->now_ms++) {
 		thin_pool_run(r->pool, r->now_ms);
 		while (!thin_pool_idle(r->pool)) {
-			r->dev->ops->wait(r->dev);
+			uint64_t due = thin_pool_deadline_ms(r->pool);
+
+			if (due > r->now_ms && due <= r->now_ms + 5)
+				r->now_ms = due; /* it gives back slowly */
+			else
+				r->dev->ops->wait(r->dev);
 			thin_pool_run(r->pool, r->now_ms);
 		}
 	}
