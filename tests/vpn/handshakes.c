@@ -330,6 +330,27 @@ static void keys_refused(void **state)
 	net_free(net);
 }
 
+/* A point of small order that came before the private key did is never talked to. */
+static void small_order_before_the_key(void **state)
+{
+	struct seen s;
+	struct net *net = begin(&s);
+	struct vpn *v = net->host[0].vpn;
+	uint8_t zero[KEY_LEN] = { 0 }, one[KEY_LEN] = { 1 };
+	uint64_t id;
+
+	(void)state;
+	assert_int_equal(vpn_set_private_key(v, zero, net->now_ns, NULL), 0);
+	assert_int_equal(vpn_peer_add(v, one, net->now_ns, &id, NULL), 0);
+	assert_int_equal(vpn_set_private_key(v, net->host[0].private_key, net->now_ns, NULL), 0);
+	vpn_peer_set_endpoint(v, id, &net->host[1].at, net->now_ns);
+	vpn_peer_handshake(v, id, net->now_ns);
+	net_run(net, 10 * SECOND_NS);
+	assert_int_equal(net->host[0].sent_of_type[VPN_TYPE_INITIATION], 0);
+	net_session(net, 0, 1);
+	net_free(net);
+}
+
 /* A peer that is not ours, and one that was. */
 static void strangers(void **state)
 {
@@ -415,13 +436,21 @@ static void congestion_marks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(both_ways),	    cmocka_unit_test(silent_until_confirmed),
-		cmocka_unit_test(both_begin),	    cmocka_unit_test(exact_forms),
-		cmocka_unit_test(every_bit_counts), cmocka_unit_test(replays),
-		cmocka_unit_test(not_too_fast),	    cmocka_unit_test(timestamps_across_restarts),
-		cmocka_unit_test(preshared_keys),   cmocka_unit_test(keys_refused),
-		cmocka_unit_test(strangers),	    cmocka_unit_test(roaming),
-		cmocka_unit_test(foreign_sources),  cmocka_unit_test(congestion_marks),
+		cmocka_unit_test(both_ways),
+		cmocka_unit_test(silent_until_confirmed),
+		cmocka_unit_test(both_begin),
+		cmocka_unit_test(exact_forms),
+		cmocka_unit_test(every_bit_counts),
+		cmocka_unit_test(replays),
+		cmocka_unit_test(not_too_fast),
+		cmocka_unit_test(timestamps_across_restarts),
+		cmocka_unit_test(preshared_keys),
+		cmocka_unit_test(keys_refused),
+		cmocka_unit_test(small_order_before_the_key),
+		cmocka_unit_test(strangers),
+		cmocka_unit_test(roaming),
+		cmocka_unit_test(foreign_sources),
+		cmocka_unit_test(congestion_marks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

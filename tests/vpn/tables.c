@@ -13,6 +13,7 @@
 #include "tests/lib/rng.h"
 #include "vpn/allowed.h"
 #include "vpn/index.h"
+#include "vpn/inner.h"
 #include "vpn/ratelimit.h"
 #include "vpn/replay.h"
 
@@ -327,6 +328,54 @@ static void many_sources(void **state)
 	ratelimit_free(r);
 }
 
+/* ---- congestion marks ---------------------------------------------------------------------- */
+
+static uint16_t v4_sum(const uint8_t *p)
+{
+	uint32_t sum = 0;
+
+	for (unsigned i = 0; i < 20; i += 2)
+		sum += (uint32_t)p[i] << 8 | p[i + 1];
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)~sum;
+}
+
+/* RFC 6040, figure 4: Not-ECT 0, ECT(1) 1, ECT(0) 2, CE 3; -1: dropped. */
+static void ecn_as_in_the_rfc(void **state)
+{
+	static const int after[4][4] = {
+		/* inner, outer */
+		{ 0, 0, 0, -1 },
+		{ 1, 1, 1, 3 },
+		{ 2, 1, 2, 3 },
+		{ 3, 3, 3, 3 },
+	};
+
+	(void)state;
+	for (unsigned inner = 0; inner < 4; inner++)
+		for (unsigned outer = 0; outer < 4; outer++) {
+			uint8_t v4[20] = { 0x45, (uint8_t)(0xb8 | inner), 0, 20, 1, 2, 3, 4 };
+			uint8_t v6[40] = { 0x6b, (uint8_t)(0x8f | inner << 4) };
+			uint16_t sum = v4_sum(v4);
+			int wanted = after[inner][outer];
+
+			v4[10] = (uint8_t)(sum >> 8);
+			v4[11] = (uint8_t)sum;
+			assert_int_equal(vpn_ecn_outer(v4, sizeof(v4)), inner);
+			assert_int_equal(vpn_ecn_outer(v6, sizeof(v6)), inner);
+			assert_int_equal(inner_ecn_decapsulate(v4, (uint8_t)(0xb8 | outer)),
+					 wanted >= 0);
+			assert_int_equal(inner_ecn_decapsulate(v6, (uint8_t)outer), wanted >= 0);
+			if (wanted < 0)
+				continue;
+			assert_int_equal(v4[1], 0xb8 | wanted);
+			assert_int_equal(v4_sum(v4), 0);
+			assert_int_equal(v6[0], 0x6b);
+			assert_int_equal(v6[1], 0x8f | wanted << 4);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -336,6 +385,7 @@ int main(void)
 		cmocka_unit_test(indices_as_an_array),
 		cmocka_unit_test(five_at_once_then_twenty_a_second),
 		cmocka_unit_test(many_sources),
+		cmocka_unit_test(ecn_as_in_the_rfc),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

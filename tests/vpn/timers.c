@@ -121,6 +121,61 @@ static void keepalive_after_10_s(void **state)
 	net_free(net);
 }
 
+/* Whoever sends something else meanwhile needs no keepalive. */
+static void sending_saves_the_keepalive(void **state)
+{
+	struct net *net = net_new(1, 2);
+	unsigned before;
+
+	(void)state;
+	net_session(net, 0, 1);
+	net_run(net, 30 * SECOND_NS);
+	net_send(net, 0, 1, 100);
+	net_run(net, 5 * SECOND_NS);
+	before = net->host[1].sent_of_type[VPN_TYPE_DATA];
+	net_send(net, 1, 0, 100);
+	net_run(net, 40 * SECOND_NS);
+	assert_int_equal(net->host[1].sent_of_type[VPN_TYPE_DATA], before + 1);
+	net_free(net);
+}
+
+/* More data while the keepalive waits: one more of them, 10 s later. */
+static void another_keepalive(void **state)
+{
+	struct net *net = net_new(1, 2);
+	unsigned before;
+	uint64_t at;
+
+	(void)state;
+	net_session(net, 0, 1);
+	net_run(net, 30 * SECOND_NS);
+	before = net->host[1].sent_of_type[VPN_TYPE_DATA];
+	net_send(net, 0, 1, 100);
+	at = net->now_ns + MS;
+	net_run(net, 5 * SECOND_NS);
+	net_send(net, 0, 1, 100);
+	net_run(net, 40 * SECOND_NS);
+	assert_int_equal(net->host[1].sent_of_type[VPN_TYPE_DATA], before + 2);
+	assert_at(net->host[1].last_sent_ns[0], at + 2 * KEEPALIVE_NS, 0);
+	net_free(net);
+}
+
+/* A retry does not insist on the source address that got no answer. */
+static void retry_from_a_fresh_source(void **state)
+{
+	struct net *net = net_new(1, 2);
+
+	(void)state;
+	net->loss_percent = 100;
+	host_peer(net, 0, 1)->endpoint.src_ifindex = 7;
+	net_send(net, 0, 1, 100);
+	net_run(net, SECOND_NS);
+	assert_int_equal(host_peer(net, 0, 1)->endpoint.src_ifindex, 7);
+	net_run(net, 6 * SECOND_NS);
+	assert_int_equal(host_peer(net, 0, 1)->endpoint.src_ifindex, 0);
+	net_free(net);
+}
+
 /* Data without any answer: after 15 s a handshake, from a fresh source. */
 static void new_handshake_after_15_s(void **state)
 {
@@ -286,11 +341,19 @@ static void no_endpoint(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rekey_after_120_s),	cmocka_unit_test(rekey_while_receiving),
-		cmocka_unit_test(reject_after_180_s),	cmocka_unit_test(late_packets_are_rejected),
-		cmocka_unit_test(keepalive_after_10_s), cmocka_unit_test(new_handshake_after_15_s),
-		cmocka_unit_test(retry_then_give_up),	cmocka_unit_test(zero_keys_after_540_s),
-		cmocka_unit_test(persistent_keepalive), cmocka_unit_test(limits_of_messages),
+		cmocka_unit_test(rekey_after_120_s),
+		cmocka_unit_test(rekey_while_receiving),
+		cmocka_unit_test(reject_after_180_s),
+		cmocka_unit_test(late_packets_are_rejected),
+		cmocka_unit_test(keepalive_after_10_s),
+		cmocka_unit_test(sending_saves_the_keepalive),
+		cmocka_unit_test(another_keepalive),
+		cmocka_unit_test(retry_from_a_fresh_source),
+		cmocka_unit_test(new_handshake_after_15_s),
+		cmocka_unit_test(retry_then_give_up),
+		cmocka_unit_test(zero_keys_after_540_s),
+		cmocka_unit_test(persistent_keepalive),
+		cmocka_unit_test(limits_of_messages),
 		cmocka_unit_test(no_endpoint),
 	};
 
