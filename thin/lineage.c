@@ -62,6 +62,21 @@ static void left_to_parent(struct thin_pool *pool, struct volume *p, struct vblk
 	}
 }
 
+/* It is not the volume's own by its birth, only because of the cursor: see lineage_spliced(). */
+static void freed_for_parent(struct thin_pool *pool, struct volume *vol)
+{
+	vol->parent->freed_blocks++;
+	volume_touch(pool, vol->parent);
+}
+
+void lineage_count_freed(struct thin_pool *pool, struct volume *vol, struct ent e)
+{
+	if (e.birth > generation_of(vol->parent))
+		volume_count(pool, vol, 0, -1, 0);
+	else
+		freed_for_parent(pool, vol);
+}
+
 void lineage_drop_block(struct thin_pool *pool, struct volume *vol, struct vblk v, struct ent e,
 			uint64_t log_seq)
 {
@@ -73,10 +88,8 @@ void lineage_drop_block(struct thin_pool *pool, struct volume *vol, struct vblk 
 		return;
 	}
 	data_cache_drop(&pool->data, ent_pblk(e).n);
-	if (!own) { /* only because of the cursor: see lineage_spliced() */
-		vol->parent->freed_blocks++;
-		volume_touch(pool, vol->parent);
-	}
+	if (!own)
+		freed_for_parent(pool, vol);
 	if (e.birth > vol->log_bound)
 		space_free_logged(&pool->space, ent_pblk(e), log_seq);
 	else

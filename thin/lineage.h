@@ -81,6 +81,8 @@ uint64_t lineage_cursor(const struct volume *vol);
 /* The volume's leaf has no use for the block at `v` any more, by the record on page `log_seq`. */
 void lineage_drop_block(struct thin_pool *pool, struct volume *vol, struct vblk v, struct ent e,
 			uint64_t log_seq);
+/* Of such a subtree, a block that only `vol` had has been freed. */
+void lineage_count_freed(struct thin_pool *pool, struct volume *vol, struct ent e);
 /* A whole subtree was cut off. */
 void lineage_cut(struct thin_pool *pool, struct volume *vol);
 

@@ -18,6 +18,7 @@
 #include "thin/pool.h"
 
 #define STEPS_PER_RUN 16u /* nodes given back in one turn of the loop */
+#define RUNS_TINY     3u  /* in a pool for tests one, and only in one of so many runs */
 
 static void reclaim_step(struct thin_pool *pool, struct task *task);
 
@@ -168,7 +169,7 @@ static void give_back_block(struct thin_pool *pool, struct reclaim_item *it, str
 	space_free_at_checkpoint(&pool->space, ent_pblk(e), pool->checkpoint + 1);
 	pool->stat.reclaimed_blocks++;
 	if (owner) {
-		volume_count(pool, owner, 0, -1, 0);
+		lineage_count_freed(pool, owner, e);
 	} else if (it->left) {
 		it->left--;
 		pool->reclaim_blocks--;
@@ -267,15 +268,19 @@ static bool advance(struct thin_pool *pool, struct reclaim_item *it)
 	return false;
 }
 
-/* The next cut writes the owner's record: its block and the one above it.  Nobody admitted them,
- * but where nothing else is dirty the reserve for the catalog has them. */
+/* The next cut writes the owner's record, and that of a parent that is being spliced: a block each
+ * and the one above it.  Nobody admitted them, but where nothing else is dirty the reserve for the
+ * catalog has them. */
 static bool room_for_owner(struct thin_pool *pool, const struct reclaim_item *it)
 {
 	struct catalog *c = &pool->catalog;
 	const struct volume *owner = it->owner_id ? volume_by_id(c, it->owner_id) : NULL;
 
-	return !owner || c->slot[owner->slot].dirty || c->dirty_count == 0 ||
-	       pool_spare_blocks(pool) >= 2;
+	const struct volume *parent =
+		owner && owner->parent && owner->parent->splicing ? owner->parent : NULL;
+
+	return !owner || c->dirty_count == 0 || pool_spare_blocks(pool) >= 4 ||
+	       (c->slot[owner->slot].dirty && (!parent || c->slot[parent->slot].dirty));
 }
 
 static bool room(struct thin_pool *pool, const struct reclaim_item *it)
@@ -298,8 +303,8 @@ static void reclaim_step(struct thin_pool *pool, struct task *task)
 	struct reclaim *rc = &pool->reclaim;
 
 	rc->waiting = false;
-	for (unsigned i = 0;
-	     i < STEPS_PER_RUN && reclaim_pending(pool) && !may_leave_it(pool) && pace_allows(pool);
+	for (unsigned i = 0; i < (pool->tiny ? 1 : STEPS_PER_RUN) && reclaim_pending(pool) &&
+			     !may_leave_it(pool) && pace_allows(pool);
 	     i++) {
 		struct reclaim_item *it = STAILQ_FIRST(&rc->work);
 
@@ -326,6 +331,8 @@ bool reclaim_runs(const struct thin_pool *pool)
 
 void reclaim_run(struct thin_pool *pool)
 {
+	if (pool->tiny && pool->reclaim.runs++ % RUNS_TINY)
+		return;
 	if (reclaim_runs(pool) && pace_allows(pool))
 		reclaim_step(pool, &pool->reclaim.task);
 }

@@ -49,6 +49,7 @@ struct reclaim {
 	struct task task;
 	bool waiting; /* the task is on a node's list of waiters or stalled */
 	bool changed; /* since the last cut */
+	unsigned runs;
 };
 
 struct err;

@@ -6,9 +6,9 @@
  *	crash --replay SPEC
  *
  * A spec names one workload: pair:write,flush:7  triple:trim,fua,delete:1  random:12  full:3
- * fault:5  damage:2.  First come the specs of FILE (seeds that failed once), then every pair of
- *operations once, then triples, random, full and faulty workloads and more pairs in turn until the
- *time is over.  The first sweep over the pairs is not cut short by the time.
+ * fault:5  splice:8  damage:2.  First come the specs of FILE (seeds that failed once), then every
+ * pair of operations once, then triples, random, full, faulty and splice workloads and more pairs
+ * in turn until the time is over.  The first sweep over the pairs is not cut short by the time.
  *
  * CRASH_HISTORY in the environment: a failure shows all it remembers of the workload.
  *
@@ -44,7 +44,7 @@ static struct {
 	uint64_t seed;
 	const char *kinds;
 	bool sample;
-} options = { .seconds = 60, .seed = 1, .kinds = "pair,triple,random,full,fault,damage" };
+} options = { .seconds = 60, .seed = 1, .kinds = "pair,triple,random,full,fault,splice,damage" };
 
 static double now_s(void)
 {
@@ -58,7 +58,7 @@ static double now_s(void)
 
 static void spec_format(const struct spec *spec, char *text)
 {
-	static const char *const kinds[] = { "", "random", "full", "fault", "damage" };
+	static const char *const kinds[] = { "", "random", "full", "fault", "splice", "damage" };
 	int used;
 
 	if (spec->kind != WORLD_SCRIPTED) {
@@ -102,6 +102,8 @@ static bool spec_parse(const char *text, struct spec *ret_spec)
 		ret_spec->kind = WORLD_FULL;
 	} else if (!strcmp(kind, "fault")) {
 		ret_spec->kind = WORLD_FAULT;
+	} else if (!strcmp(kind, "splice")) {
+		ret_spec->kind = WORLD_SPLICE;
 	} else if (!strcmp(kind, "damage")) {
 		ret_spec->kind = WORLD_DAMAGE;
 	} else {
@@ -282,6 +284,8 @@ static void run_all(double begin)
 			run_triple(&rng);
 		if (kind_wanted("random") && !over(end))
 			run_kind(WORLD_RANDOM, &rng);
+		if (kind_wanted("splice") && !over(end))
+			run_kind(WORLD_SPLICE, &rng);
 		if (kind_wanted("full") && !over(end))
 			run_kind(WORLD_FULL, &rng);
 		if (kind_wanted("fault") && !over(end))

@@ -483,6 +483,7 @@ const struct op_type op_types[] = {
 	{ "snap-delete", 5, true, false, true, op_start_snapshot_delete, op_finish_delete },
 	{ "lock", 4, true, false, true, op_start_lock, op_finish_lock },
 	{ "pool-grow", 1, true, false, true, op_start_pool_grow, op_finish_pool_grow },
+	{ "wide", 0, false, true, true, op_start_wide, op_finish_create },
 	{ "fill", 0, false, true, false, start_fill, finish_change },
 	{ "read", 14, false, false, false, start_read, finish_read },
 	{ "status", 4, false, false, false, start_status, finish_status },

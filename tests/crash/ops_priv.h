@@ -16,6 +16,7 @@ int op_pick_vol(struct world *w);
 
 bool op_new_volume(struct world *w, struct client *c);
 bool op_start_create(struct world *w, struct client *c);
+bool op_start_wide(struct world *w, struct client *c);
 void op_finish_create(struct world *w, struct client *c, int res);
 bool op_start_delete_of(struct world *w, struct client *c);
 bool op_start_delete(struct world *w, struct client *c);

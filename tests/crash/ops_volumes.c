@@ -40,10 +40,8 @@ bool op_new_volume(struct world *w, struct client *c)
 	return volumes < 5 && c->vol >= 0 && pick_name(w, c->name);
 }
 
-bool op_start_create(struct world *w, struct client *c)
+static bool start_create_of(struct world *w, struct client *c, uint64_t blocks)
 {
-	uint64_t blocks = pick_size(w);
-
 	if (!op_new_volume(w, c))
 		return false;
 	c->req.op = THIN_VOL_CREATE;
@@ -57,6 +55,17 @@ bool op_start_create(struct world *w, struct client *c)
 	world_note(w, "create %s of %llu blocks%s", c->name, (unsigned long long)blocks,
 		   c->req.reserve_full ? ", promised" : "");
 	return true;
+}
+
+bool op_start_create(struct world *w, struct client *c)
+{
+	return start_create_of(w, c, pick_size(w));
+}
+
+/* One with many leaves. */
+bool op_start_wide(struct world *w, struct client *c)
+{
+	return start_create_of(w, c, rng_percent(&w->rng, 70) ? 1u << 20 : 65540);
 }
 
 void op_finish_create(struct world *w, struct client *c, int res)

@@ -162,7 +162,7 @@ static void world_done(struct thin_req *req, int res)
 		states_event(w->states, SIM_REPLY);
 }
 
-static bool world_start(struct world *w, const struct op_type *type)
+bool world_start(struct world *w, const struct op_type *type)
 {
 	struct client *c = w->clients;
 
@@ -185,7 +185,7 @@ static bool world_start(struct world *w, const struct op_type *type)
 	return true;
 }
 
-static void world_turn(struct world *w)
+void world_turn(struct world *w)
 {
 	w->dev->ops->poll(w->dev);
 	thin_pool_run(w->pool, world_clock_ms);
@@ -196,7 +196,7 @@ static void world_turn(struct world *w)
 		world_fail(w, "no answer after %u turns", STUCK_TURNS);
 }
 
-static void world_drain(struct world *w)
+void world_drain(struct world *w)
 {
 	while (w->busy_count)
 		world_turn(w);
@@ -217,13 +217,13 @@ static void world_event(void *user, enum sim_event what)
 		states_event(w->states, what);
 }
 
-static void world_watch(struct world *w, unsigned percent, unsigned nested)
+void world_watch(struct world *w, unsigned percent, unsigned nested)
 {
 	w->states = states_new(w, percent, nested);
 	dev_sim_on_event(w->sim, world_event, w);
 }
 
-static void world_unwatch(struct world *w)
+void world_unwatch(struct world *w)
 {
 	if (w->sim)
 		dev_sim_on_event(w->sim, NULL, NULL);
@@ -233,7 +233,7 @@ static void world_unwatch(struct world *w)
 
 /* ---- phases ---- */
 
-static void world_must(struct world *w, const char *name)
+void world_must(struct world *w, const char *name)
 {
 	const struct op_type *type = op_find(name);
 
@@ -253,6 +253,8 @@ static void world_setup(struct world *w)
 	static const char *const ends[] = { "checkpoint", "flush", "write" };
 	unsigned n = 4 + (unsigned)rng_below(&w->rng, 10);
 
+	if (w->spec->kind == WORLD_SPLICE)
+		return;
 	world_must(w, "create");
 	world_must(w, "create");
 	for (unsigned i = 0; i < n; i++)
@@ -370,7 +372,7 @@ static enum oracle_rule world_begin_life(struct world *w, struct dev_sim *sim,
 }
 
 /* The power goes, or the process dies, in the middle of things. */
-static void world_next_life(struct world *w)
+void world_next_life(struct world *w)
 {
 	bool kill = !w->cut && states_kill_allowed(w) && rng_percent(&w->rng, 35);
 	enum oracle_rule rule = kill ? RULE_KILL : RULE_POWER;
@@ -585,6 +587,8 @@ void world_run(struct world *w, const struct spec *spec)
 		world_script(w);
 	else if (spec->kind == WORLD_DAMAGE)
 		damage_run(w);
+	else if (spec->kind == WORLD_SPLICE)
+		splice_run(w);
 	else
 		world_random(w);
 	world_finish(w);

@@ -26,6 +26,7 @@ enum world_kind {
 	WORLD_RANDOM,	/* long, several lives, a sample of the cuts */
 	WORLD_FULL,	/* as RANDOM, on a pool that is too small */
 	WORLD_FAULT,	/* as RANDOM, with failing I/O */
+	WORLD_SPLICE,	/* one wide volume, changed while a snapshot of it is given back */
 	WORLD_DAMAGE,	/* every block of a pool at rest is damaged, one at a time */
 };
 
@@ -108,6 +109,16 @@ void world_fail(struct world *w, const char *fmt, ...)
 void world_note(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 void world_open_handle(struct world *w, int vol);
+/* For the kinds of workloads. */
+bool world_start(struct world *w, const struct op_type *type); /* false: not now */
+void world_must(struct world *w, const char *name); /* start it if at all possible, and wait */
+void world_turn(struct world *w);
+void world_drain(struct world *w); /* until all are answered */
+void world_watch(struct world *w, unsigned percent, unsigned nested);
+void world_unwatch(struct world *w);
+void world_next_life(struct world *w); /* the power goes, or the process dies */
+/* splice.c: the operations of WORLD_SPLICE. */
+void splice_run(struct world *w);
 /* Run a workload to its end; a failure leaves through world_fail(). */
 void world_run(struct world *w, const struct spec *spec);
 void world_free(struct world *w);
