@@ -129,9 +129,8 @@ def run_fio(peer, job, seconds, span_mib, seed):
             f"--iodepth={job.depth}", f"--numjobs={job.connections}", "--group_reporting",
             "--time_based", f"--runtime={round(seconds * 1000)}ms", "--norandommap",
             "--randrepeat=0", f"--randseed={seed + 1}", "--refill_buffers=0",
+            "--thread",  # one client: processes would be several, of which one may write
             "--output-format=json"]
-    if job.connections > 1:  # one client: processes would be several, of which one may write
-        argv.append("--thread")
     if job.sequential and job.connections > 1:
         argv.append(f"--offset_increment={span_mib // job.connections}m")
     if job.flush:
