@@ -220,6 +220,7 @@ static void test_bitmaps_and_log(void **state)
 	assert_true(strncmp(find(0).path, "log page", 8) == 0);
 	turn();
 	rig_settle(&r); /* a checkpoint: nobody needs that page any more */
+	thin_vol_close(vol);
 	rig_cut(&r, false);
 	rig_open_pool(&r);
 	vol = rig_vol(&r, "v", 0);
