@@ -204,7 +204,8 @@ int nat_lower(const struct nat_net *net, struct nat_state *ret, struct err *err)
 
 /*
  * The observed state from dumps of tables, sets, chains, rules and elements of both families, in
- * that order; messages of other tables are passed over, malformed ones are -EPROTO.
+ * that order; messages of other tables are passed over, malformed ones are -EPROTO.  The end finds a
+ * dump that the kernel tore by resizing a set in the middle of it: -EAGAIN, begin anew.
  * netd/observe.h does it against a socket.
  */
 int nat_observe_message(struct nat_state *s, const struct nlmsghdr *nlh)

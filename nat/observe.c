@@ -401,7 +401,7 @@ int nat_observe_finish(struct nat_state *s)
 	s->skeleton = x->table[NAT_FAMILY_INET] && x->table[NAT_FAMILY_BRIDGE] && complete(x);
 	for (int i = 0; i < NAT_SET_COUNT; i++)
 		if (nat_elems_sort(&s->sets[i], &dup) && !nat_set_info[i].interval)
-			return -EPROTO; /* a hash has no key twice: the dump was torn */
+			return -EAGAIN; /* no hash has a key twice: it was resized meanwhile */
 	free(s->scratch);
 	s->scratch = NULL;
 	return 0;
