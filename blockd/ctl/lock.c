@@ -26,18 +26,6 @@ static const struct output_column lock_columns[] = {
 	{ 0 },
 };
 
-static int show_answer(struct cli *cli, const char *verb, json_t *args)
-{
-	json_t *answer;
-	int rc = vdiskctl_ask(cli, verb, args, &answer);
-
-	if (rc)
-		return rc;
-	output_record(cli->out, answer, lock_columns);
-	json_decref(answer);
-	return CLI_OK;
-}
-
 int vdiskctl_lock_show(struct cli *cli)
 {
 	static const struct output_column columns[] = {
@@ -55,7 +43,8 @@ int vdiskctl_lock_show(struct cli *cli)
 	int rc;
 
 	if (cli->argc)
-		return show_answer(cli, "lock-show", json_pack("{s:s}", "volume", cli->argv[0]));
+		return vdiskctl_ask_record(
+			cli, "lock-show", json_pack("{s:s}", "volume", cli->argv[0]), lock_columns);
 	rc = vdiskctl_ask(cli, "lock-show", NULL, &answer);
 	if (rc)
 		return rc;
@@ -95,7 +84,7 @@ static int ask_with_options(struct cli *cli, const char *verb, json_t *args)
 		json_decref(args);
 		return rc;
 	}
-	return show_answer(cli, verb, args);
+	return vdiskctl_ask_record(cli, verb, args, lock_columns);
 }
 
 int vdiskctl_lock_handover(struct cli *cli)
@@ -129,7 +118,8 @@ int vdiskctl_lock_break(struct cli *cli)
 
 int vdiskctl_lock_allow(struct cli *cli)
 {
-	return show_answer(cli, "lock-allow", json_pack("{s:s}", "volume", cli->argv[0]));
+	return vdiskctl_ask_record(cli, "lock-allow", json_pack("{s:s}", "volume", cli->argv[0]),
+				   lock_columns);
 }
 
 int vdiskctl_set(struct cli *cli)
@@ -138,7 +128,9 @@ int vdiskctl_set(struct cli *cli)
 
 	if (!equals || equals == setting || !equals[1])
 		return cli_usage_error(cli, "set takes VOL KEY=VALUE");
-	return show_answer(cli, "volume-set",
-			   json_pack("{s:s, s:s%, s:s}", "volume", cli->argv[0], "key", setting,
-				     (size_t)(equals - setting), "value", equals + 1));
+	return vdiskctl_ask_record(cli, "volume-set",
+				   json_pack("{s:s, s:s%, s:s}", "volume", cli->argv[0], "key",
+					     setting, (size_t)(equals - setting), "value",
+					     equals + 1),
+				   lock_columns);
 }

@@ -18,18 +18,6 @@ static const struct output_column done_columns[] = {
 	{ 0 },
 };
 
-static int ask_done(struct cli *cli, const char *verb, json_t *args)
-{
-	json_t *answer;
-	int rc = vdiskctl_ask(cli, verb, args, &answer);
-
-	if (rc)
-		return rc;
-	output_record(cli->out, answer, done_columns);
-	json_decref(answer);
-	return CLI_OK;
-}
-
 int vdiskctl_snapshot(struct cli *cli)
 {
 	char names[NAMES_MAX] = "";
@@ -58,16 +46,19 @@ int vdiskctl_clone(struct cli *cli)
 
 	if (reserve && strcmp(reserve, "none") && strcmp(reserve, "full"))
 		return cli_usage_error(cli, "--reserve takes none or full");
-	return ask_done(cli, "clone",
-			json_pack("{s:s, s:s, s:b}", "snapshot", cli->argv[0], "name", cli->argv[1],
-				  "reserve_full", reserve && strcmp(reserve, "full") == 0));
+	return vdiskctl_ask_record(cli, "clone",
+				   json_pack("{s:s, s:s, s:b}", "snapshot", cli->argv[0], "name",
+					     cli->argv[1], "reserve_full",
+					     reserve && strcmp(reserve, "full") == 0),
+				   done_columns);
 }
 
 int vdiskctl_rollback(struct cli *cli)
 {
-	return ask_done(
+	return vdiskctl_ask_record(
 		cli, "rollback",
-		json_pack("{s:s, s:b}", "snapshot", cli->argv[0], "force", cli_flag(cli, "force")));
+		json_pack("{s:s, s:b}", "snapshot", cli->argv[0], "force", cli_flag(cli, "force")),
+		done_columns);
 }
 
 /* ---- the tree ---- */

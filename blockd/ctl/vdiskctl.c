@@ -117,9 +117,8 @@ json_t *vdiskctl_ask_quietly(struct cli *cli, const char *verb, json_t *args, un
 	return ask_quietly(cli, ask_once, verb, args, NULL, timeout_ms);
 }
 
-/* Ask, and show the answer as a record. */
-static int ask_record(struct cli *cli, const char *verb, json_t *args,
-		      const struct output_column *columns)
+int vdiskctl_ask_record(struct cli *cli, const char *verb, json_t *args,
+			const struct output_column *columns)
 {
 	json_t *answer;
 	int rc = vdiskctl_ask(cli, verb, args, &answer);
@@ -187,7 +186,7 @@ static int verb_create(struct cli *cli)
 	args = json_pack("{s:s, s:I, s:b}", "volume", cli->argv[0], "size", (json_int_t)size,
 			 "reserve_full", reserve && strcmp(reserve, "full") == 0);
 	set_text(args, "pool", cli_option(cli, "pool"));
-	return ask_record(cli, "volume-create", args, volume_done);
+	return vdiskctl_ask_record(cli, "volume-create", args, volume_done);
 }
 
 static int verb_ls(struct cli *cli)
@@ -238,7 +237,8 @@ static int verb_info(struct cli *cli)
 		{ "io.errors", "errors", OUTPUT_NUMBER },
 		{ 0 },
 	};
-	return ask_record(cli, "volume-info", json_pack("{s:s}", "volume", cli->argv[0]), columns);
+	return vdiskctl_ask_record(cli, "volume-info", json_pack("{s:s}", "volume", cli->argv[0]),
+				   columns);
 }
 
 static int verb_resize(struct cli *cli)
@@ -252,7 +252,7 @@ static int verb_resize(struct cli *cli)
 	args = json_pack("{s:s, s:I}", "volume", cli->argv[0], "size", (json_int_t)size);
 	set_flag(cli, args, "shrink");
 	set_flag(cli, args, "force");
-	return ask_record(cli, "volume-resize", args, volume_done);
+	return vdiskctl_ask_record(cli, "volume-resize", args, volume_done);
 }
 
 static int verb_rename(struct cli *cli)
@@ -260,7 +260,7 @@ static int verb_rename(struct cli *cli)
 	json_t *args = json_pack("{s:s, s:s}", "volume", cli->argv[0], "name", cli->argv[1]);
 
 	set_flag(cli, args, "force");
-	return ask_record(cli, "volume-rename", args, volume_done);
+	return vdiskctl_ask_record(cli, "volume-rename", args, volume_done);
 }
 
 static int verb_rm(struct cli *cli)
@@ -368,9 +368,9 @@ static int verb_pool_grow(struct cli *cli)
 
 	if (rc)
 		return rc;
-	return ask_record(cli, "pool-grow",
-			  json_pack("{s:s, s:I}", "pool", cli->argv[0], "size", (json_int_t)size),
-			  columns);
+	return vdiskctl_ask_record(
+		cli, "pool-grow",
+		json_pack("{s:s, s:I}", "pool", cli->argv[0], "size", (json_int_t)size), columns);
 }
 
 /* ---- looking ---- */

@@ -21,6 +21,10 @@ enum vdiskctl_exit {
 int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 	__attribute__((warn_unused_result));
 
+/* The same, and show the answer as a record of these columns.  The exit code. */
+int vdiskctl_ask_record(struct cli *cli, const char *verb, json_t *args,
+			const struct output_column *columns) __attribute__((warn_unused_result));
+
 /* A list of the pool that --pool names, or of all, page by page: {"`list`": [...]}. */
 int vdiskctl_ask_list(struct cli *cli, const char *verb, const char *list, json_t **ret)
 	__attribute__((warn_unused_result));
