@@ -88,13 +88,15 @@ def is_ours(build):
 
 
 def show_log(log):
-    """What matters of a failed build's log."""
+    """Say what matters of a failed build's log, and return it."""
     with open(log, encoding="utf-8", errors="replace") as f:
         lines = f.read().splitlines()
     wanted = [i for i, line in enumerate(lines) if "error" in line.lower() or "FAILED" in line]
     first = max(0, (wanted[0] if wanted else len(lines) - 10) - 3)
-    say("\n".join(lines[first:first + 40]))
+    text = "\n".join(lines[first:first + 40])
+    say(text)
     say(f"(all of it: {os.path.relpath(log, TOP)})")
+    return text
 
 
 class Built:

@@ -22,15 +22,17 @@ Which tests run is decided by their meson suites: one of the parts, and the mark
     waits   uses little of a processor: waits for the kernel's grace periods, timeouts, pauses.
             These run in a lane of their own (in the plain stage two for each processor) beside
             the others, of which each has a processor
-    alone   compares times: runs when the other tests of the stage have ended
+    alone   compares times: runs at the very end, when all builds and the other tests of all stages
+            have ended.  What fails there is run once more, as somebody else may have been at work
+            on this machine, and a note tells; what fails twice has failed
 
 In each lane those with a `priority` begin first: the long ones, so that none is left at the end.
 
 --long can be interrupted: what has passed is remembered for this state of the sources, and the
 next --long goes on behind it.
 
-A line "note: ..." that a test prints is repeated at the end.  The last line says how many passed,
-failed and skipped; a skip (exit 77) that tests/skips does not name makes the run fail, as does a
+A line "note: ..." that a test prints is repeated at the end, as is the end of what a failed test
+printed.  The last line says how many passed, failed and skipped; a skip (exit 77) that tests/skips does not name makes the run fail, as does a
 stage that does not build.  A second run waits for the first.
 """
 import fcntl
@@ -55,18 +57,35 @@ ENVIRON = {
     "LSAN_OPTIONS": "exitcode=99",
 }
 
+REASONS = 6  # so many failures are explained at the end
+TELLING = re.compile(r"\bFAILED\b|ERROR|SUMMARY:|runtime error|Error:|[Aa]ssertion")
+
 
 class Tally:
     """Results by name; the verdict of the run."""
 
     def __init__(self, memory=None):
         self.passed, self.failed, self.skipped, self.notes = [], [], [], []
+        self.why = {}  # of a failed one: what it printed
         self.memory = memory
 
     def pass_(self, name):
         self.passed.append(name)
         if self.memory:
             self.memory.add(name)
+
+    def fail(self, name, output=""):
+        self.failed.append(name)
+        self.why[name] = output
+
+    def add(self, other):
+        """Another one's results as well."""
+        for name in other.passed:
+            self.pass_(name)
+        for name in other.failed:
+            self.fail(name, other.why.get(name, ""))
+        self.skipped += other.skipped
+        self.notes += other.notes
 
     def is_good(self, skips):
         """Something passed, nothing failed, and each skip has its reason in tests/skips."""
@@ -166,6 +185,13 @@ def tail(text, count=40):
     return "\n".join("    " + line for line in text.rstrip().splitlines()[-count:])
 
 
+def reason(text, count=25):
+    """Why a test failed, in few lines: those that look like it, and the end."""
+    lines = text.rstrip().splitlines()
+    telling = [line for line in lines[:-count] if TELLING.search(line)]
+    return tail("\n".join(telling[:6] + lines[-count:]), count + 6)
+
+
 def take_result(result, label, tally, skips):
     name = result["name"].split(" / ")[-1]
     full = name + label
@@ -183,7 +209,7 @@ def take_result(result, label, tally, skips):
         else:
             say(f"skipped, which tests/skips does not allow: {full}: {reason[0]}")
     else:
-        tally.failed.append(full)
+        tally.fail(full, output)
         say(f"---- {kind.lower()}: {full} (exit {result.get('returncode')}, "
             f"{result.get('duration', 0):.1f} s)")
         say(tail(output) or "    (no output)")
@@ -206,8 +232,7 @@ def run_stage(built, options, tally, skips):
     if built.remembered:
         say(f"==== {stage}: {len(built.remembered)} have passed before")
     if built.failed:
-        show_log(built.log)
-        tally.failed.append(built.failed + label)
+        tally.fail(built.failed + label, show_log(built.log))
         return
     if not built.tests:
         say(f"==== {stage}: no tests to run")
@@ -248,21 +273,27 @@ class Lane(threading.Thread):
         read_results(self.results, self.names, label_of(stage), tally, skips)
 
 
-def run_tests(build, stage, tests, tally, skips, is_long=False):
+def setting(build, stage, is_long):
+    """(how much longer than on a quiet machine a test may take, the environment)"""
     # A slow or busy machine is no reason to fail; one that hangs is found a little later.
-    slower = {"plain": "2", "asan": "4", "tsan": "6", "fuzz": "2"}[stage]
-    env = environment(build)
-    alone = [t for t in tests if "alone" in t.suites]
-    waiting = [t for t in tests if "waits" in t.suites]
-    busy = [t for t in tests if t not in alone + waiting]
+    slower, env = {"plain": "2", "asan": "4", "tsan": "6", "fuzz": "2"}[stage], environment(build)
     if is_long:
         slower = "10"
         env.setdefault("FUZZ_SECONDS", "900")
+    return slower, env
+
+
+def run_tests(build, stage, tests, tally, skips, is_long=False):
+    """All but those marked `alone`."""
+    slower, env = setting(build, stage, is_long)
+    tests = [t for t in tests if "alone" not in t.suites]
+    waiting = [t for t in tests if "waits" in t.suites]
+    busy = [t for t in tests if t not in waiting]
     # What waits elsewhere computes under a sanitizer.
     waits = 2 * JOBS if stage == "plain" else JOBS
     # One by one under --long, so that an interruption loses little.
     rounds = [{"long": ([test], 1)} for test in tests] if is_long else [
-        {"busy": (busy, JOBS), "waits": (waiting, waits)}, {"alone": (alone, 1)}]
+        {"busy": (busy, JOBS), "waits": (waiting, waits)}]
     for lanes in rounds:
         lanes = [Lane(build, name, some, jobs, slower, env)
                  for name, (some, jobs) in lanes.items()]
@@ -273,6 +304,23 @@ def run_tests(build, stage, tests, tally, skips, is_long=False):
             lane.report(stage, tally, skips)
 
 
+def run_alone(build, stage, tests, tally, skips, is_long=False):
+    """Those marked `alone`, one after the other; a second try for each."""
+    for test in (t for t in tests if "alone" in t.suites):
+        lane = Lane(build, "alone", [test], 1, *setting(build, stage, is_long))
+        first, second = Tally(), Tally()
+        lane.run()
+        lane.report(stage, first, skips)
+        if first.failed:
+            lane.run()
+            lane.report(stage, second, skips)
+            name = first.failed[0]
+            lines = first.why[name].strip().splitlines() or ["(nothing)"]
+            said = ([line for line in lines if TELLING.search(line)] or lines)[-1].strip()
+            second.notes.append(f"{name}: ran twice; the first time failed, saying: {said}")
+        tally.add(second if first.failed else first)
+
+
 def read_results(results, names, label, tally, skips):
     seen = set()
     if os.path.exists(results):
@@ -281,7 +329,7 @@ def read_results(results, names, label, tally, skips):
     for name in names:
         if name not in seen:
             say(f"---- no result: {name}{label}")
-            tally.failed.append(name + label)
+            tally.fail(name + label, "no result: meson test ended before it")
     if os.path.exists(results):
         os.unlink(results)
 
@@ -317,6 +365,17 @@ def lock():
     return f
 
 
+def close(tally):
+    """What somebody who sees only the end of the output has to know."""
+    for note in tally.notes:
+        say(f"note: {note}")
+    for name in tally.failed[:REASONS]:
+        say(f"---- {name}, the end of what it said:")
+        say(reason(tally.why[name]) or "    (nothing)")
+    for name in tally.failed:
+        say(f"failed: {name}")
+
+
 def main():
     options = Options(sys.argv[1:])
     held = lock()
@@ -327,12 +386,14 @@ def main():
     for stage in options.stages():
         say(f"==== {stage}: building")
         run_stage(builder.wait_for(stage), options, tally, skips)
-    for note in tally.notes:
-        say(f"note: {note}")
-    for name in tally.failed:
-        say(f"failed: {name}")
+    say("==== those that compare times")
+    for stage in options.stages():
+        built = builder.wait_for(stage)
+        if not built.failed:
+            run_alone(built.folder, stage, built.tests, tally, skips, options.long)
+    close(tally)
     if not tally.passed:
-        tally.failed.append("nothing ran")
+        tally.fail("nothing ran")
         say("failed: nothing ran")
     if memory and tally.is_good(skips):
         memory.forget()

@@ -193,14 +193,17 @@ def run(test):
     except Skip as e:
         _skip(str(e))
     except BaseException as e:
+        for show in at_failure:
+            try:
+                show()
+            except Exception:  # pylint: disable=broad-except
+                print(traceback.format_exc())
         if isinstance(e, Failed):
             where = traceback.extract_tb(e.__traceback__)[-2 if len(
                 traceback.extract_tb(e.__traceback__)) > 2 else -1]
             print(f"FAILED: {e}\n  at {os.path.basename(where.filename)}:{where.lineno}")
         else:
-            traceback.print_exc()
-        for show in at_failure:
-            show()
+            print(traceback.format_exc())
         sys.stdout.flush()
         sys.exit(1)
     print("ok")
