@@ -12,7 +12,8 @@
 #include "blockd/nbd/contexts.h"
 #include "blockd/reactor_priv.h"
 
-#define SLICE 256u
+#define SLICE	    256u
+#define HEIRS_LOOKS 2048u /* nodes looked at in a call: who is built on whom */
 
 /* A growing array; `item` is its next element. */
 struct list {
@@ -278,9 +279,10 @@ static int list_heirs(struct reactor *r, void *arg)
 	struct heirs_slice *s = arg;
 	uint64_t heirs[REACTOR_HEIRS_MAX];
 	struct thin_vol_stat stat;
+	uint32_t looks = 0;
 
-	for (unsigned n = 0; n < SLICE && s->id_count; n++, s->ids++, s->id_count--) {
-		uint32_t count = thin_heirs(r->pool, *s->ids, heirs, REACTOR_HEIRS_MAX);
+	for (; looks < HEIRS_LOOKS && s->id_count; s->ids++, s->id_count--) {
+		uint32_t count = thin_heirs(r->pool, *s->ids, heirs, REACTOR_HEIRS_MAX, &looks);
 
 		for (uint32_t i = 0; i < count; i++) {
 			struct reactor_heir *heir = list_add(&s->list);

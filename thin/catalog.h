@@ -60,8 +60,10 @@ struct volume {
 	struct thin_lock *lock;	    /* NULL: never locked, no settings */
 
 	uint32_t open_count;
-	uint32_t busy_count; /* data requests under way */
-	/* a shrink that waits for busy_count to become 0; all others wait for it */
+	uint32_t snapshots_open; /* handles of its snapshots */
+	bool removing;		 /* with its snapshots: none of them can be opened any more */
+	uint32_t busy_count;	 /* data requests under way */
+	/* a shrink that waits for busy_count to become 0, or a removal; all others wait for it */
 	const struct req_state *barrier;
 	/* Requests that change blocks: those under way, then those that wait for them, in order. */
 	struct range_list ranges, range_waiting;

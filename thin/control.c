@@ -199,24 +199,37 @@ static int set_lock(struct req_state *rs)
 	return reserve_op(rs, &all.op, sizeof(all));
 }
 
-/* One record each, the snapshots first: a full pool has no room to hide many at once. */
+/* Its removal is over, or has failed: whoever waits looks again. */
+static void end_removal(struct thin_pool *pool, struct volume *vol)
+{
+	vol->removing = false;
+	vol->barrier = NULL;
+	pool_wake_list(pool, &vol->barrier_waiting);
+}
+
+/*
+ * One record each, the snapshots first: a full pool has no room to hide many at once.  So many a
+ * turn as pool_may_walk() lets: a volume may have a hundred thousand.  Meanwhile none of them can
+ * be opened, and other requests about the volume wait.
+ */
 static int delete_volume(struct req_state *rs, struct volume *vol)
 {
 	struct catalog *c = &rs->pool->catalog;
 	struct volume *snap;
 	int r = 0;
 
-	if (vol->open_count)
+	if (vol->open_count || vol->snapshots_open)
 		return -EBUSY;
 	if (!rs->req->snapshots && volume_after(c, vol->id, NULL))
 		return -ENOTEMPTY;
-	for (snap = volume_after(c, vol->id, NULL); snap;
-	     snap = volume_after(c, vol->id, snap->name))
-		if (snap->open_count)
-			return -EBUSY;
+	vol->barrier = rs;
+	vol->removing = true;
 	while (!r && (snap = volume_after(c, vol->id, NULL)))
-		r = delete_one(rs, snap);
-	return r ? r : delete_one(rs, vol);
+		r = pool_may_walk(rs->pool, &rs->task) ? delete_one(rs, snap) : -EAGAIN;
+	r = r ? r : delete_one(rs, vol);
+	if (r != -EAGAIN)
+		end_removal(rs->pool, vol);
+	return r;
 }
 
 bool control_held_back(struct req_state *rs, struct volume *vol)
@@ -288,10 +301,8 @@ static int refuse(struct req_state *rs)
 	struct thin_pool *pool = rs->pool;
 	struct volume *vol = rs->req->name ? volume_by_path(&pool->catalog, rs->req->name) : NULL;
 
-	if (vol && vol->barrier) {
-		vol->barrier = NULL;
-		pool_wake_list(pool, &vol->barrier_waiting);
-	}
+	if (vol && vol->barrier)
+		end_removal(pool, vol);
 	return pool->failed ? -EIO : -EROFS;
 }
 

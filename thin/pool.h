@@ -126,8 +126,9 @@ void pool_stall(struct thin_pool *pool, struct task *task);
 /* No slot: -EAGAIN with the task stalled, -ENOBUFS for a blocking caller (task NULL). */
 int pool_stall_or_fail(struct thin_pool *pool, struct task *task);
 void pool_wake_stalled(struct thin_pool *pool);
-/* One more leaf looked at by a request that describes a range: so that many of them do not make one
- * long turn, all together have so many a turn.  False: the task goes on in the next one. */
+/* One more leaf looked at by a request that describes a range, one more snapshot deleted with its
+ * volume: so that many of them do not make one long turn, all together have so many a turn.  False:
+ * the task goes on in the next one. */
 bool pool_may_walk(struct thin_pool *pool, struct task *task);
 
 /* Take a checkpoint: one more, even if one is under way; or one, which may be that. */

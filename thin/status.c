@@ -45,50 +45,48 @@ static uint32_t entry_flags(struct ent e)
  * A block is the volume's own when its birth is behind the generation of the volume's parent; each
  * ancestor that is not older than the block is one layer more.  Provisioned zeroes belong to the
  * volume: nothing is shared that has no block.
+ *
+ * Generations fall from parent to parent.  So those of the ancestors are gathered as far as a birth
+ * asks for, once in a turn, and looked up there: a step costs THIN_DEPTH_MAX ancestors at most,
+ * however many blocks it describes and however long the chain is.
  */
-static uint32_t entry_depth(const struct volume *vol, struct ent e)
-{
-	uint32_t depth = e.where & (FMT_ENT_MAPPED | FMT_ENT_RESERVED) ? 1 : 0;
-
-	if (!(e.where & FMT_ENT_MAPPED))
-		return depth;
-	for (vol = vol->parent; vol && vol->generation >= e.birth; vol = vol->parent)
-		depth++;
-	return depth;
-}
-
-/* A chain may have a thousand ancestors, a leaf mostly a few births: what was found for these. */
-#define DEPTHS 32u
-struct depths {
-	uint32_t birth[DEPTHS], depth[DEPTHS]; /* 0: nothing yet */
+struct ancestors {
+	const struct volume *next; /* not gathered yet */
+	uint32_t count;
+	uint32_t generation[THIN_DEPTH_MAX - 1]; /* the parent's first */
 };
 
-static uint32_t depth_of(struct depths *d, const struct volume *vol, struct ent e)
+static uint32_t depth_of(struct ancestors *a, struct ent e)
 {
-	unsigned i = e.birth % DEPTHS;
+	uint32_t low = 0, high;
 
 	if (!(e.where & FMT_ENT_MAPPED))
-		return entry_depth(vol, e);
-	if (!d->depth[i] || d->birth[i] != e.birth) {
-		d->birth[i] = e.birth;
-		d->depth[i] = entry_depth(vol, e);
+		return e.where & FMT_ENT_RESERVED ? 1 : 0;
+	for (; a->next && a->count < THIN_DEPTH_MAX - 1 && a->next->generation >= e.birth;
+	     a->next = a->next->parent)
+		a->generation[a->count++] = a->next->generation;
+	for (high = a->count; low < high;) { /* the first that is older than the block */
+		uint32_t middle = low + (high - low) / 2;
+
+		if (a->generation[middle] >= e.birth)
+			low = middle + 1;
+		else
+			high = middle;
 	}
-	return d->depth[i];
+	return 1 + low;
 }
 
 /* Describe up to the end of the leaf; false: the extents are full. */
-static bool describe_leaf(struct req_state *rs, const struct node *leaf)
+static bool describe_leaf(struct req_state *rs, const struct node *leaf, struct ancestors *above)
 {
 	uint64_t end = (rs->pos / FMT_BLOCK | (FMT_NODE_ENTRIES - 1)) + 1;
-	struct depths depths = { 0 };
 
 	for (; rs->pos / FMT_BLOCK < end && rs->pos / FMT_BLOCK < rs->last.n;
 	     rs->pos += FMT_BLOCK) {
 		unsigned i = (unsigned)(rs->pos / FMT_BLOCK % FMT_NODE_ENTRIES);
 		struct ent e = ent_get(&leaf->page->entry[i]);
 
-		if (!io_add_extent(rs->req, FMT_BLOCK, entry_flags(e),
-				   depth_of(&depths, rs->req->vol->volume, e)))
+		if (!io_add_extent(rs->req, FMT_BLOCK, entry_flags(e), depth_of(above, e)))
 			return false;
 	}
 	return true;
@@ -112,11 +110,14 @@ void status_step(struct thin_pool *pool, struct task *task)
 	struct req_state *rs = TASK_OF(task, struct req_state, task);
 	struct thin_req *req = rs->req;
 	int r = io_begin(rs);
+	struct ancestors above;
 
 	if (!r && !rs->stage) {
 		rs->pos = rs->first.n * FMT_BLOCK;
 		req->extent_count = 0;
 	}
+	above.next = r ? NULL : req->vol->volume->parent;
+	above.count = 0;
 	while (!r && rs->pos / FMT_BLOCK < rs->last.n && rs->stage < STATUS_LEAVES_MAX) {
 		struct vblk v = { rs->pos / FMT_BLOCK }, next;
 		struct node *leaf;
@@ -129,7 +130,7 @@ void status_step(struct thin_pool *pool, struct task *task)
 			return;
 		}
 		rs->stage++;
-		if (r == 0 && !describe_leaf(rs, leaf))
+		if (r == 0 && !describe_leaf(rs, leaf, &above))
 			break;
 		if (r == -ENOENT) {
 			uint64_t end = next.n < rs->last.n ? next.n : rs->last.n;

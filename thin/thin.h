@@ -218,8 +218,11 @@ int thin_lineage_next(const struct thin_pool *pool, uint64_t after, struct thin_
 int thin_ancestor_next(const struct thin_pool *pool, uint64_t id, uint64_t of,
 		       struct thin_vol_stat *ret_stat);
 /* For whom a deleted one is still there: those built on it that are not deleted themselves, nearest
- * first, at most `max` ids.  Returns how many it has given. */
-uint32_t thin_heirs(const struct thin_pool *pool, uint64_t id, uint64_t *ids, uint32_t max);
+ * first, at most `max` ids.  Returns how many it has given.  Looks at so many nodes at most, and
+ * adds them to `looks`: deleted ones may lie behind each other by the thousand. */
+#define THIN_HEIRS_LOOKS 1024u
+uint32_t thin_heirs(const struct thin_pool *pool, uint64_t id, uint64_t *ids, uint32_t max,
+		    uint32_t *looks);
 /* Both have come from the same volume, by snapshots, clones and rollbacks: they may share blocks,
  * and what differs between them says something. */
 bool thin_lineage_related(const struct thin_pool *pool, uint64_t a, uint64_t b);
@@ -287,12 +290,15 @@ enum thin_op {
 #define THIN_EXTENT_ZERO    (1u << 1) /* reads as zeroes */
 #define THIN_EXTENT_CHANGED (1u << 2) /* THIN_DIFF */
 
+#define THIN_DEPTH_MAX 1024u
+
 struct thin_extent {
 	uint64_t len_bytes;
 	uint32_t flags;
 	/*
 	 * The layer whose block this is: 0 for a hole, 1 for the volume's own, more for a block
-	 * that an ancestor holds as well, so that overwriting it takes another.
+	 * that an ancestor holds as well, so that overwriting it takes another.  Up to
+	 * THIN_DEPTH_MAX, which stands for more as well: a chain may be as long as it likes.
 	 */
 	uint32_t depth;
 };

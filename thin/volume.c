@@ -151,12 +151,13 @@ bool thin_lineage_related(const struct thin_pool *pool, uint64_t a, uint64_t b)
 	return root && root == root_of(pool, b);
 }
 
-uint32_t thin_heirs(const struct thin_pool *pool, uint64_t id, uint64_t *ids, uint32_t max)
+uint32_t thin_heirs(const struct thin_pool *pool, uint64_t id, uint64_t *ids, uint32_t max,
+		    uint32_t *looks)
 {
 	struct volume *top = volume_by_id((struct catalog *)&pool->catalog, id), *v = top;
 	uint32_t count = 0;
 
-	while (v && count < max) {
+	for (uint32_t end = *looks + THIN_HEIRS_LOOKS; v && count < max && *looks < end; ++*looks) {
 		if (v == top || v->state == VOLUME_HIDDEN) {
 			v = lineage_below(top, v);
 			continue;
@@ -182,12 +183,19 @@ int thin_lock_get(const struct thin_pool *pool, uint64_t id, struct thin_lock *r
 	return 0;
 }
 
+/* Whose snapshot it is; NULL: it is none. */
+static struct volume *volume_of(struct thin_pool *pool, const struct volume *v)
+{
+	return v->of ? volume_by_id(&pool->catalog, v->of) : NULL;
+}
+
 int thin_vol_open(struct thin_pool *pool, const char *name, struct thin_vol **ret_vol)
 {
-	struct volume *v = volume_by_path(&pool->catalog, name);
+	struct volume *v = volume_by_path(&pool->catalog, name), *of;
 	struct thin_vol *handle;
 
-	if (!v)
+	of = v ? volume_of(pool, v) : NULL;
+	if (!v || v->removing || (of && of->removing))
 		return -ENOENT;
 	handle = calloc(1, sizeof(*handle));
 	if (!handle)
@@ -195,16 +203,22 @@ int thin_vol_open(struct thin_pool *pool, const char *name, struct thin_vol **re
 	handle->pool = pool;
 	handle->volume = v;
 	v->open_count++;
+	if (of)
+		of->snapshots_open++;
 	*ret_vol = handle;
 	return 0;
 }
 
 void thin_vol_close(struct thin_vol *vol)
 {
+	struct volume *of = vol ? volume_of(vol->pool, vol->volume) : NULL;
+
 	if (!vol)
 		return;
 	assert(vol->volume->open_count > 0);
 	vol->volume->open_count--;
+	if (of)
+		of->snapshots_open--;
 	free(vol);
 }
 

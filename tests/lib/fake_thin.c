@@ -339,7 +339,8 @@ void thin_vol_stat(const struct thin_vol *vol, struct thin_vol_stat *ret_stat)
 	fill_stat(vol->vol, ret_stat);
 }
 
-uint32_t thin_heirs(const struct thin_pool *pool, uint64_t id, uint64_t *ids, uint32_t max)
+uint32_t thin_heirs(const struct thin_pool *pool, uint64_t id, uint64_t *ids, uint32_t max,
+		    uint32_t *looks)
 {
 	return 0;
 }
