@@ -110,12 +110,13 @@ static void heirs_text(json_t *node, char *buf, size_t size)
 	}
 }
 
-static void draw_node(struct cli *cli, json_t *node, const char *indent, bool root, bool last)
+/* A row without its branches: "db@mon  1.5 GiB, 20 MiB alone". */
+static char *describe(json_t *node)
 {
 	const char *kind = text_of(node, "kind");
 	bool hidden = strcmp(kind, "deleted") == 0, volume = strcmp(kind, "volume") == 0;
 	bool held = hidden && member(node, "children") > 1;
-	char line[4096], size[UNITS_TEXT_MAX], more[UNITS_TEXT_MAX];
+	char size[UNITS_TEXT_MAX], more[UNITS_TEXT_MAX], *text;
 	char pins[1024], heirs[1024];
 	uint64_t alone = (uint64_t)member(node, volume || held ? "own_bytes"
 						: hidden       ? "reclaiming_bytes"
@@ -125,26 +126,71 @@ static void draw_node(struct cli *cli, json_t *node, const char *indent, bool ro
 	heirs_text(held ? node : NULL, heirs, sizeof(heirs));
 	size_format_human((uint64_t)member(node, "used_bytes"), size);
 	size_format_human(alone, more);
-	snprintf(line, sizeof(line), "%s%s%s%s%s  %s, %s %s%s%s%s%s\n", indent,
-		 root	? ""
-		 : last ? "`-- "
-			: "|-- ",
-		 hidden ? "(deleted " : "", text_of(node, "name"), hidden ? ")" : "", size, more,
-		 volume	  ? "of its own"
-		 : held	  ? "held"
-		 : hidden ? "being reclaimed"
-			  : "alone",
-		 json_is_false(json_object_get(node, "exclusive_exact")) ? " (being counted)" : "",
-		 heirs, pins[0] ? "; open: " : "", pins);
-	output_raw(cli->out, line);
+	if (asprintf(&text, "%s%s%s  %s, %s %s%s%s%s%s", hidden ? "(deleted " : "",
+		     text_of(node, "name"), hidden ? ")" : "", size, more,
+		     volume   ? "of its own"
+		     : held   ? "held"
+		     : hidden ? "being reclaimed"
+			      : "alone",
+		     json_is_false(json_object_get(node, "exclusive_exact")) ? " (being counted)"
+									     : "",
+		     heirs, pins[0] ? "; open: " : "", pins) < 0)
+		return NULL;
+	return text;
 }
 
 /* What is drawn, in order of pool, parent, id: so children lie side by side. */
 struct leaf {
-	json_t *json;
-	const char *pool;
+	char *text;
+	uint32_t pool; /* its number in the list, which has one behind the other */
 	json_int_t id, parent;
 };
+
+struct forest {
+	struct leaf *leaves;
+	size_t count, capacity;
+	uint32_t pool;
+	char pool_name[256];
+	bool failed; /* no memory */
+};
+
+static bool forest_grow(struct forest *f)
+{
+	size_t capacity = f->capacity ? 2 * f->capacity : 1024;
+	struct leaf *leaves;
+
+	if (f->count < f->capacity)
+		return true;
+	leaves = reallocarray(f->leaves, capacity, sizeof(*leaves));
+	if (!leaves)
+		return false;
+	f->leaves = leaves;
+	f->capacity = capacity;
+	return true;
+}
+
+static void forest_add(json_t *rows, void *ctx)
+{
+	struct forest *f = ctx;
+	json_t *node;
+	size_t i;
+
+	json_array_foreach(rows, i, node)
+	{
+		char *text = forest_grow(f) ? describe(node) : NULL;
+
+		if (!text) {
+			f->failed = true;
+			return;
+		}
+		if (strcmp(f->pool_name, text_of(node, "pool"))) {
+			snprintf(f->pool_name, sizeof(f->pool_name), "%s", text_of(node, "pool"));
+			f->pool++;
+		}
+		f->leaves[f->count++] =
+			(struct leaf){ text, f->pool, member(node, "id"), member(node, "parent") };
+	}
+}
 
 /* Nodes still to be drawn at one depth, and how far they are indented. */
 struct level {
@@ -152,58 +198,67 @@ struct level {
 	size_t indent;
 };
 
+static void draw_node(struct cli *cli, const struct leaf *leaf, const char *indent,
+		      const char *branch)
+{
+	output_raw(cli->out, indent);
+	output_raw(cli->out, branch);
+	output_raw(cli->out, leaf->text);
+	output_raw(cli->out, "\n");
+}
+
 static int compare_ids(const void *a, const void *b)
 {
 	const struct leaf *x = a, *y = b;
-	int by_pool = strcmp(x->pool, y->pool);
 
-	return by_pool ? by_pool : x->id < y->id ? -1 : x->id > y->id;
+	if (x->pool != y->pool)
+		return x->pool < y->pool ? -1 : 1;
+	return x->id < y->id ? -1 : x->id > y->id;
 }
 
 static int compare_parents(const void *a, const void *b)
 {
 	const struct leaf *x = a, *y = b;
-	int by_pool = strcmp(x->pool, y->pool);
 
-	if (by_pool || x->parent != y->parent)
-		return by_pool ? by_pool : x->parent < y->parent ? -1 : 1;
+	if (x->pool != y->pool)
+		return x->pool < y->pool ? -1 : 1;
+	if (x->parent != y->parent)
+		return x->parent < y->parent ? -1 : 1;
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
 /* The first of those built on `parent` of the pool, or where they would be. */
-static const struct leaf *first_child(const struct leaf *leaves, size_t count, const char *pool,
-				      json_int_t parent)
+static const struct leaf *first_child(const struct forest *f, uint32_t pool, json_int_t parent)
 {
 	struct leaf key = { .pool = pool, .parent = parent, .id = -1 };
-	size_t low = 0;
+	size_t low = 0, count = f->count;
 
 	while (low < count) {
 		size_t middle = low + (count - low) / 2;
 
-		if (compare_parents(&leaves[middle], &key) < 0)
+		if (compare_parents(&f->leaves[middle], &key) < 0)
 			low = middle + 1;
 		else
 			count = middle;
 	}
-	return leaves + low;
+	return f->leaves + low;
 }
 
-static struct level children_of(const struct leaf *leaves, size_t count, const char *pool,
-				json_int_t parent)
+static struct level children_of(const struct forest *f, const struct leaf *leaf)
 {
-	return (struct level){ first_child(leaves, count, pool, parent),
-			       first_child(leaves, count, pool, parent + 1), 0 };
+	return (struct level){ first_child(f, leaf->pool, leaf->id),
+			       first_child(f, leaf->pool, leaf->id + 1), 0 };
 }
 
 /* Depth first, without recursion: a chain of snapshots may be as long as it likes. */
-static void draw_below(struct cli *cli, const struct leaf *leaves, size_t count,
-		       const struct leaf *root, struct level *levels)
+static void draw_below(struct cli *cli, const struct forest *f, const struct leaf *root,
+		       struct level *levels)
 {
 	char indent[4 * DEPTH_MAX + 1] = "";
 	size_t depth = 1;
 
-	draw_node(cli, root->json, indent, true, true);
-	levels[0] = children_of(leaves, count, root->pool, root->id);
+	draw_node(cli, root, indent, "");
+	levels[0] = children_of(f, root);
 	while (depth) {
 		struct level *at = &levels[depth - 1];
 		const struct leaf *leaf = at->next;
@@ -215,8 +270,8 @@ static void draw_below(struct cli *cli, const struct leaf *leaves, size_t count,
 		}
 		at->next++;
 		indent[at->indent] = '\0';
-		draw_node(cli, leaf->json, indent, false, last);
-		levels[depth] = children_of(leaves, count, leaf->pool, leaf->id);
+		draw_node(cli, leaf, indent, last ? "`-- " : "|-- ");
+		levels[depth] = children_of(f, leaf);
 		levels[depth].indent = at->indent;
 		if (at->indent + 4 < sizeof(indent)) {
 			memcpy(indent + at->indent, last ? "    " : "|   ", 5);
@@ -227,59 +282,95 @@ static void draw_below(struct cli *cli, const struct leaf *leaves, size_t count,
 }
 
 /* Parents that are not there (they went while the list came) are none. */
-static void settle_parents(struct leaf *leaves, size_t count)
+static void settle_parents(struct forest *f)
 {
-	qsort(leaves, count, sizeof(*leaves), compare_ids);
-	for (size_t i = 0; i < count; i++) {
-		struct leaf key = { .pool = leaves[i].pool, .id = leaves[i].parent };
+	if (!f->count)
+		return;
+	qsort(f->leaves, f->count, sizeof(*f->leaves), compare_ids);
+	for (size_t i = 0; i < f->count; i++) {
+		struct leaf key = { .pool = f->leaves[i].pool, .id = f->leaves[i].parent };
 
-		if (key.id && !bsearch(&key, leaves, count, sizeof(*leaves), compare_ids))
-			leaves[i].parent = 0;
+		if (key.id && !bsearch(&key, f->leaves, f->count, sizeof(*f->leaves), compare_ids))
+			f->leaves[i].parent = 0;
 	}
-	qsort(leaves, count, sizeof(*leaves), compare_parents);
+	qsort(f->leaves, f->count, sizeof(*f->leaves), compare_parents);
 }
 
-static int draw(struct cli *cli, json_t *nodes)
+static int draw(struct cli *cli, struct forest *f)
 {
-	size_t count = json_array_size(nodes), i;
-	struct leaf *leaves = calloc(count + 1, sizeof(*leaves));
-	struct level *levels = calloc(count + 1, sizeof(*levels));
-	json_t *node;
-	struct err err = { 0 };
-	int rc = CLI_OK;
+	struct level *levels = f->failed ? NULL : calloc(f->count + 1, sizeof(*levels));
 
-	if (leaves && levels) {
-		json_array_foreach(nodes, i, node) leaves[i] =
-			(struct leaf){ node, text_of(node, "pool"), member(node, "id"),
-				       member(node, "parent") };
-		settle_parents(leaves, count);
-		for (i = 0; i < count; i++)
-			if (leaves[i].parent == 0)
-				draw_below(cli, leaves, count, &leaves[i], levels);
-	} else {
-		(void)err_set(&err, -ENOMEM, "out of memory");
-		rc = vdiskctl_fail(cli, CLI_FAILED, &err);
-	}
-	free(leaves);
+	if (!levels)
+		return vdiskctl_no_memory(cli);
+	settle_parents(f);
+	for (size_t i = 0; i < f->count; i++)
+		if (f->leaves[i].parent == 0)
+			draw_below(cli, f, &f->leaves[i], levels);
+	if (!f->count)
+		output_note(cli->out, "no volumes");
 	free(levels);
+	return CLI_OK;
+}
+
+static int draw_tree(struct cli *cli)
+{
+	struct forest f = { 0 };
+	int rc = vdiskctl_ask_list(cli, "lineage",
+				   &(struct vdiskctl_list){ "nodes", forest_add, &f });
+
+	if (rc == 0)
+		rc = draw(cli, &f);
+	for (size_t i = 0; i < f.count; i++)
+		free(f.leaves[i].text);
+	free(f.leaves);
 	return rc;
+}
+
+static void add_nodes(json_t *rows, void *ctx)
+{
+	output_list_add(ctx, rows);
 }
 
 int vdiskctl_tree(struct cli *cli)
 {
-	json_t *answer, *nodes;
-	int rc = vdiskctl_ask_list(cli, "lineage", "nodes", &answer);
+	struct output_list *out;
+	int rc;
 
-	if (rc)
-		return rc;
-	nodes = json_object_get(answer, "nodes");
-	output_json(cli->out, answer);
 	if (!output_is_json(cli->out))
-		rc = draw(cli, nodes);
-	if (json_array_size(nodes) == 0)
-		output_note(cli->out, "no volumes");
-	json_decref(answer);
+		return draw_tree(cli);
+	out = output_list_new(cli->out, NULL, "nodes", NULL);
+	if (!out)
+		return vdiskctl_no_memory(cli);
+	rc = vdiskctl_ask_list(cli, "lineage", &(struct vdiskctl_list){ "nodes", add_nodes, out });
+	output_list_end(out, rc == 0);
 	return rc;
+}
+
+/* Of the lineage the snapshots alone; as text with who has them open in one cell. */
+struct snapshots {
+	struct output_list *out;
+	bool json;
+};
+
+static void add_snapshots(json_t *rows, void *ctx)
+{
+	const struct snapshots *s = ctx;
+	json_t *found = json_array(), *node;
+	char pins[1024];
+	size_t i;
+
+	json_array_foreach(rows, i, node)
+	{
+		if (strcmp(text_of(node, "kind"), "snapshot"))
+			continue;
+		if (!s->json) {
+			pins_text(node, pins, sizeof(pins));
+			(void)json_object_set_new(node, "open", json_string(pins));
+		}
+		(void)json_array_append(found, node);
+	}
+	output_list_add(s->out, found);
+	json_decref(found);
 }
 
 int vdiskctl_ls_snapshots(struct cli *cli)
@@ -295,30 +386,16 @@ int vdiskctl_ls_snapshots(struct cli *cli)
 		{ "open", "OPEN", OUTPUT_TEXT },
 		{ 0 },
 	};
-	char pins[1024];
-	json_t *answer, *rows, *node;
-	size_t i;
-	int rc = vdiskctl_ask_list(cli, "lineage", "nodes", &answer);
+	struct snapshots s = { output_list_new(cli->out, columns, NULL, "no snapshots"),
+			       output_is_json(cli->out) };
+	int rc;
 
-	if (rc)
-		return rc;
-	rows = json_array();
-	json_array_foreach(json_object_get(answer, "nodes"), i,
-			   node) if (strcmp(text_of(node, "kind"), "snapshot") == 0)(void)
-		json_array_append(rows, node);
-	if (output_is_json(cli->out)) {
-		output_json(cli->out, rows);
-	} else {
-		json_array_foreach(rows, i, node)
-		{
-			pins_text(node, pins, sizeof(pins));
-			(void)json_object_set_new(node, "open", json_string(pins));
-		}
-		output_table(cli->out, rows, columns, "no snapshots");
-	}
-	json_decref(rows);
-	json_decref(answer);
-	return CLI_OK;
+	if (!s.out)
+		return vdiskctl_no_memory(cli);
+	rc = vdiskctl_ask_list(cli, "lineage",
+			       &(struct vdiskctl_list){ "nodes", add_snapshots, &s });
+	output_list_end(s.out, rc == 0);
+	return rc;
 }
 
 /* ---- diff ---- */

@@ -25,45 +25,54 @@ int vdiskctl_fail(struct cli *cli, int code, const struct err *err)
 	return code;
 }
 
+int vdiskctl_no_memory(struct cli *cli)
+{
+	struct err err = { 0 };
+
+	(void)err_set(&err, -ENOMEM, "out of memory");
+	return vdiskctl_fail(cli, CLI_FAILED, &err);
+}
+
 /* One request and its reply on a connection of its own. */
-static int ask_once(struct ctl_client *client, const char *verb, json_t *args, const char *list,
-		    unsigned timeout_ms, json_t **ret, struct err *err)
+static int ask_once(struct ctl_client *client, const char *verb, json_t *args,
+		    const struct vdiskctl_list *list, unsigned timeout_ms, json_t **ret,
+		    struct err *err)
 {
 	(void)list;
 	return ctl_client_call(client, verb, args, timeout_ms, NULL, NULL, ret, err);
 }
 
-/* All pages of a list, as if they were one. */
-static int ask_pages(struct ctl_client *client, const char *verb, json_t *args, const char *list,
-		     unsigned timeout_ms, json_t **ret, struct err *err)
+/* All pages of a list, each forgotten before the next one comes. */
+static int ask_pages(struct ctl_client *client, const char *verb, json_t *args,
+		     const struct vdiskctl_list *list, unsigned timeout_ms, json_t **ret,
+		     struct err *err)
 {
-	json_t *all = json_array(), *page = NULL, *more = NULL;
+	json_t *page, *more;
 	int rc;
 
+	(void)ret;
 	do {
+		page = more = NULL;
+		rc = ctl_client_call(client, verb, json_incref(args), timeout_ms, NULL, NULL, &page,
+				     err);
+		if (rc == 0) {
+			list->rows(json_object_get(page, list->name), list->ctx);
+			more = json_object_get(page, "more");
+		}
 		if (more)
 			(void)json_object_set(args, "after", more);
 		json_decref(page);
-		page = NULL;
-		rc = ctl_client_call(client, verb, json_incref(args), timeout_ms, NULL, NULL, &page,
-				     err);
-		if (rc == 0)
-			(void)json_array_extend(all, json_object_get(page, list));
-		more = json_object_get(page, "more");
 	} while (rc == 0 && more);
-	json_decref(page);
 	json_decref(args);
-	if (rc == 0)
-		*ret = json_pack("{s:O}", list, all);
-	json_decref(all);
 	return rc;
 }
 
-typedef int ask_fn(struct ctl_client *client, const char *verb, json_t *args, const char *list,
-		   unsigned timeout_ms, json_t **ret, struct err *err);
+typedef int ask_fn(struct ctl_client *client, const char *verb, json_t *args,
+		   const struct vdiskctl_list *list, unsigned timeout_ms, json_t **ret,
+		   struct err *err);
 
-static int ask(struct cli *cli, ask_fn *fn, const char *verb, json_t *args, const char *list,
-	       json_t **ret)
+static int ask(struct cli *cli, ask_fn *fn, const char *verb, json_t *args,
+	       const struct vdiskctl_list *list, json_t **ret)
 {
 	struct ctl_client *client;
 	struct err err = { 0 };
@@ -88,16 +97,16 @@ int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 	return ask(cli, ask_once, verb, args, NULL, ret);
 }
 
-int vdiskctl_ask_list(struct cli *cli, const char *verb, const char *list, json_t **ret)
+int vdiskctl_ask_list(struct cli *cli, const char *verb, const struct vdiskctl_list *list)
 {
 	const char *pool = cli_option(cli, "pool");
 
 	return ask(cli, ask_pages, verb, pool ? json_pack("{s:s}", "pool", pool) : json_object(),
-		   list, ret);
+		   list, NULL);
 }
 
 static json_t *ask_quietly(struct cli *cli, ask_fn *fn, const char *verb, json_t *args,
-			   const char *list, unsigned timeout_ms)
+			   const struct vdiskctl_list *list, unsigned timeout_ms)
 {
 	struct ctl_client *client;
 	json_t *answer = NULL;
@@ -189,6 +198,11 @@ static int verb_create(struct cli *cli)
 	return vdiskctl_ask_record(cli, "volume-create", args, volume_done);
 }
 
+static void add_rows(json_t *rows, void *ctx)
+{
+	output_list_add(ctx, rows);
+}
+
 static int verb_ls(struct cli *cli)
 {
 	static const struct output_column columns[] = {
@@ -199,20 +213,18 @@ static int verb_ls(struct cli *cli)
 		{ "connections", "CLIENTS", OUTPUT_NUMBER },
 		{ 0 },
 	};
-	json_t *answer;
+	struct output_list *out;
 	int rc;
 
 	if (cli_flag(cli, "snapshots"))
 		return vdiskctl_ls_snapshots(cli);
-	rc = vdiskctl_ask_list(cli, "volume-list", "volumes", &answer);
-	if (rc)
-		return rc;
-	if (output_is_json(cli->out))
-		output_json(cli->out, answer);
-	else
-		output_table(cli->out, json_object_get(answer, "volumes"), columns, "no volumes");
-	json_decref(answer);
-	return CLI_OK;
+	out = output_list_new(cli->out, columns, "volumes", "no volumes");
+	if (!out)
+		return vdiskctl_no_memory(cli);
+	rc = vdiskctl_ask_list(cli, "volume-list",
+			       &(struct vdiskctl_list){ "volumes", add_rows, out });
+	output_list_end(out, rc == 0);
+	return rc;
 }
 
 static int verb_info(struct cli *cli)
@@ -471,20 +483,25 @@ static void print_names(json_t *rows, const char *kind, FILE *f)
 	}
 }
 
+static void print_rows(json_t *rows, void *ctx)
+{
+	print_names(rows, NULL, ctx);
+}
+
 /* The first page of snapshots is enough to choose from. */
 static void complete(struct cli *cli, const char *argument, FILE *f)
 {
-	json_t *answer = NULL;
+	json_t *answer;
 
 	if (strstr(argument, "POOL")) {
 		answer = vdiskctl_ask_quietly(cli, "pool-list", NULL, COMPLETE_TIMEOUT_MS);
 		print_names(json_object_get(answer, "pools"), NULL, f);
+		json_decref(answer);
 	} else if (strstr(argument, "VOL") && strcmp(argument, "VOL@SNAP")) {
-		answer = ask_quietly(cli, ask_pages, "volume-list", json_object(), "volumes",
-				     COMPLETE_TIMEOUT_MS);
-		print_names(json_object_get(answer, "volumes"), NULL, f);
+		(void)ask_quietly(cli, ask_pages, "volume-list", json_object(),
+				  &(struct vdiskctl_list){ "volumes", print_rows, f },
+				  COMPLETE_TIMEOUT_MS);
 	}
-	json_decref(answer);
 	if (strcmp(argument, "VOL@SNAP") && strcmp(argument, "VOL|VOL@SNAP"))
 		return;
 	answer = vdiskctl_ask_quietly(cli, "lineage", NULL, COMPLETE_TIMEOUT_MS);

@@ -25,8 +25,16 @@ int vdiskctl_ask(struct cli *cli, const char *verb, json_t *args, json_t **ret)
 int vdiskctl_ask_record(struct cli *cli, const char *verb, json_t *args,
 			const struct output_column *columns) __attribute__((warn_unused_result));
 
-/* A list of the pool that --pool names, or of all, page by page: {"`list`": [...]}. */
-int vdiskctl_ask_list(struct cli *cli, const char *verb, const char *list, json_t **ret)
+/* A list of the pool that --pool names, or of all: it comes page by page, as "`name`": [...], and
+ * `rows` gets each of them. */
+struct vdiskctl_list {
+	const char *name;
+	void (*rows)(json_t *rows, void *ctx);
+	void *ctx;
+};
+
+/* 0, or the exit code, with the reason printed. */
+int vdiskctl_ask_list(struct cli *cli, const char *verb, const struct vdiskctl_list *list)
 	__attribute__((warn_unused_result));
 
 /* One request without a word: NULL when it was refused or blockd does not answer in time. */
@@ -34,6 +42,9 @@ json_t *vdiskctl_ask_quietly(struct cli *cli, const char *verb, json_t *args, un
 
 /* Print the error as the tool does, with --json as an object too; returns `code`. */
 int vdiskctl_fail(struct cli *cli, int code, const struct err *err);
+
+/* There is none: the same. */
+int vdiskctl_no_memory(struct cli *cli);
 
 /* lock.c */
 int vdiskctl_lock_show(struct cli *cli);

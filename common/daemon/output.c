@@ -19,6 +19,7 @@
 struct output {
 	FILE *f;
 	bool json;
+	int failed; /* -errno: something could not be printed */
 };
 
 struct output *output_new(FILE *f, bool json)
@@ -216,44 +217,180 @@ static void put_cell(FILE *f, const char *text, size_t width, bool right, bool l
 		fprintf(f, "%*s", COLUMN_SPACE, "");
 }
 
+/* ---- lists ---- */
+
+struct output_list {
+	struct output *o;
+	const struct output_column *columns;
+	const char *member, *empty;
+	size_t column_count, row_count;
+	size_t width[COLUMN_MAX];
+	char *cells; /* one after the other, each with its NUL */
+	size_t used, size;
+};
+
+struct output_list *output_list_new(struct output *o, const struct output_column *columns,
+				    const char *member, const char *empty)
+{
+	struct output_list *list = calloc(1, sizeof(*list));
+
+	if (!list)
+		return NULL;
+	*list = (struct output_list){
+		.o = o, .columns = columns, .member = member, .empty = empty
+	};
+	for (; columns && columns[list->column_count].key && list->column_count < COLUMN_MAX;
+	     list->column_count++)
+		list->width[list->column_count] = text_width(columns[list->column_count].header);
+	return list;
+}
+
+/* Room for one more cell; false: there is none. */
+static bool list_room(struct output_list *list)
+{
+	size_t size = list->size ? 2 * list->size : 16 * CELL_MAX;
+	char *cells;
+
+	if (list->size - list->used >= CELL_MAX)
+		return true;
+	cells = realloc(list->cells, size);
+	if (!cells) {
+		list->o->failed = -ENOMEM;
+		return false;
+	}
+	list->cells = cells;
+	list->size = size;
+	return true;
+}
+
+static bool add_text(struct output_list *list, json_t *row)
+{
+	size_t before = list->used;
+
+	for (size_t c = 0; c < list->column_count; c++) {
+		char *cell;
+		size_t width;
+
+		if (!list_room(list)) {
+			list->used = before;
+			return false;
+		}
+		cell = list->cells + list->used;
+		format_cell(row, &list->columns[c], cell, CELL_MAX);
+		width = text_width(cell);
+		if (width > list->width[c])
+			list->width[c] = width;
+		list->used += strlen(cell) + 1;
+	}
+	return true;
+}
+
+/* What stands around the rows of a list in JSON, as json_dumpf() would print all of it. */
+static size_t json_head(const struct output_list *list, char *buf, size_t size)
+{
+	int n = list->member ? snprintf(buf, size, "{\n  \"%s\": [", list->member)
+			     : snprintf(buf, size, "[");
+
+	return (size_t)n;
+}
+
+static const char *json_tail(const struct output_list *list)
+{
+	return list->member ? "\n  ]\n}" : "\n]";
+}
+
+static void add_json(struct output_list *list, json_t *rows)
+{
+	char head[64];
+	size_t head_len = json_head(list, head, sizeof(head)), len;
+	json_t *all = list->member ? json_pack("{s:O}", list->member, rows) : json_incref(rows);
+	char *text = json_dumps(all, JSON_INDENT(2));
+
+	json_decref(all);
+	if (!text) {
+		list->o->failed = -ENOMEM;
+		return;
+	}
+	len = strlen(text) - head_len - strlen(json_tail(list));
+	fputs(list->row_count ? "," : head, list->o->f);
+	fwrite(text + head_len, 1, len, list->o->f);
+	free(text);
+}
+
+void output_list_add(struct output_list *list, json_t *rows)
+{
+	json_t *row;
+	size_t i;
+
+	if (!json_array_size(rows))
+		return;
+	if (list->o->json) {
+		add_json(list, rows);
+		list->row_count += json_array_size(rows);
+		return;
+	}
+	json_array_foreach(rows, i, row) list->row_count += add_text(list, row);
+}
+
+static void print_text(const struct output_list *list)
+{
+	const char *cell = list->cells;
+	FILE *f = list->o->f;
+
+	for (size_t c = 0; c < list->column_count; c++)
+		put_cell(f, list->columns[c].header, list->width[c],
+			 is_right_aligned(list->columns[c].format), c + 1 == list->column_count);
+	putc('\n', f);
+	for (size_t i = 0; i < list->row_count; i++) {
+		for (size_t c = 0; c < list->column_count; c++, cell += strlen(cell) + 1)
+			put_cell(f, cell, list->width[c], is_right_aligned(list->columns[c].format),
+				 c + 1 == list->column_count);
+		putc('\n', f);
+	}
+}
+
+static void print_end(const struct output_list *list)
+{
+	FILE *f = list->o->f;
+
+	if (list->o->json && list->row_count)
+		fprintf(f, "%s\n", json_tail(list));
+	else if (list->o->json && list->member)
+		fprintf(f, "{\n  \"%s\": []\n}\n", list->member);
+	else if (list->o->json)
+		fputs("[]\n", f);
+	else if (list->row_count)
+		print_text(list);
+	else if (list->empty)
+		fprintf(f, "%s\n", list->empty);
+}
+
+void output_list_end(struct output_list *list, bool whole)
+{
+	if (!list)
+		return;
+	if (whole)
+		print_end(list);
+	free(list->cells);
+	free(list);
+}
+
 void output_table(struct output *o, json_t *rows, const struct output_column *columns,
 		  const char *empty)
 {
-	size_t width[COLUMN_MAX], count = 0, i;
-	char cell[CELL_MAX];
-	json_t *row;
+	struct output_list *list;
 
 	if (o->json) {
 		output_json(o, rows);
 		return;
 	}
-	if (!json_array_size(rows)) {
-		if (empty)
-			fprintf(o->f, "%s\n", empty);
+	list = output_list_new(o, columns, NULL, empty);
+	if (!list) {
+		o->failed = -ENOMEM;
 		return;
 	}
-	for (; columns[count].key && count < COLUMN_MAX; count++) {
-		width[count] = text_width(columns[count].header);
-		json_array_foreach(rows, i, row)
-		{
-			format_cell(row, &columns[count], cell, sizeof(cell));
-			if (text_width(cell) > width[count])
-				width[count] = text_width(cell);
-		}
-	}
-	for (size_t c = 0; c < count; c++)
-		put_cell(o->f, columns[c].header, width[c], is_right_aligned(columns[c].format),
-			 c + 1 == count);
-	putc('\n', o->f);
-	json_array_foreach(rows, i, row)
-	{
-		for (size_t c = 0; c < count; c++) {
-			format_cell(row, &columns[c], cell, sizeof(cell));
-			put_cell(o->f, cell, width[c], is_right_aligned(columns[c].format),
-				 c + 1 == count);
-		}
-		putc('\n', o->f);
-	}
+	output_list_add(list, rows);
+	output_list_end(list, true);
 }
 
 void output_record(struct output *o, json_t *object, const struct output_column *columns)
@@ -333,5 +470,5 @@ int output_finish(struct output *o)
 	errno = 0;
 	if (fflush(o->f) || ferror(o->f))
 		return errno ? -errno : -EIO;
-	return 0;
+	return o->failed;
 }

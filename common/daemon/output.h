@@ -40,6 +40,18 @@ bool output_is_json(const struct output *o);
 /* A list: `rows` is an array of objects.  An empty one prints `empty` (NULL: nothing) as text. */
 void output_table(struct output *o, json_t *rows, const struct output_column *columns,
 		  const char *empty);
+/*
+ * A list that comes in pieces and may be of any length.  With --json its rows are printed as they
+ * come, as the array `member` of an object (NULL: as nothing but an array); as text what the
+ * columns show is kept until the end, and none of the rows.  NULL: no memory.
+ */
+struct output_list;
+struct output_list *output_list_new(struct output *o, const struct output_column *columns,
+				    const char *member, const char *empty);
+void output_list_add(struct output_list *list, json_t *rows);
+/* Print what is left, and free it.  Not `whole`: there will be no more rows because of an error,
+ * and what has been printed stays in pieces, which no program takes for all of it. */
+void output_list_end(struct output_list *list, bool whole);
 /* One object, a line a column: "size:  10 GiB". */
 void output_record(struct output *o, json_t *object, const struct output_column *columns);
 /* A sentence for people (newline added); nothing with --json. */
