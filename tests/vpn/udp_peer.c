@@ -11,8 +11,9 @@
  *answered" handshake		ask for one
  *	info			"info handshakes N session 0|1 endpoint_port N keepalives N ..."
  *	load			be under load from now on
- *	storm PORT N		bursts of N strangers' initiations to that port until our own
- *				handshake there succeeds: "storm 1", or 12 s are over: "storm 0"
+ *	storm PORT N [MS]	bursts of N strangers' initiations to that port, each MS (200), until
+ *				our own handshake there succeeds: "storm 1", or 12 s are over:
+ *				"storm 0"
  *	rebind PORT		from another port: "rebind PORT"
  *	key HEX			another private key: "key 0"
  *	skip SECONDS		let the library's clock jump ahead
@@ -270,7 +271,7 @@ static void burst(int from, uint16_t port, unsigned count)
 	}
 }
 
-static void storm(uint16_t port, unsigned count)
+static void storm(uint16_t port, unsigned count, unsigned gap_ms)
 {
 	int from = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	uint64_t end = now() + UINT64_C(12000000000);
@@ -280,7 +281,7 @@ static void storm(uint16_t port, unsigned count)
 	vpn_peer_handshake(vpn, peer, now());
 	while (now() < end && !c.responses_received) {
 		answered = 0;
-		serve(now() + UINT64_C(200000000), false, 1);
+		serve(now() + gap_ms * UINT64_C(1000000), false, 1);
 		vpn_get_counters(vpn, &c);
 		if (!c.responses_received)
 			burst(from, port, count);
@@ -311,15 +312,15 @@ static void info(void)
 
 static bool command(char *line)
 {
-	unsigned a = 0, b = 0;
+	unsigned a = 0, b = 0, gap_ms = 200;
 	uint8_t key[VPN_KEY_LEN];
 
 	if (sscanf(line, "ping %u", &a) == 1) {
 		ping(a);
 	} else if (sscanf(line, "flood %u %u", &a, &b) == 2) {
 		flood(a, b);
-	} else if (sscanf(line, "storm %u %u", &a, &b) == 2) {
-		storm((uint16_t)a, b);
+	} else if (sscanf(line, "storm %u %u %u", &a, &b, &gap_ms) >= 2) {
+		storm((uint16_t)a, b, gap_ms);
 	} else if (sscanf(line, "rebind %u", &a) == 1) {
 		bind_to((uint16_t)a);
 		printf("rebind %u\n", a);
