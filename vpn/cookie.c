@@ -86,6 +86,31 @@ bool cookie_mac1_right(const struct cookie_keys *keys, const struct crypto *c, c
 	       crypto_equal(mac, macs->mac1, MAC_LEN);
 }
 
+int cookie_guard_set(struct cookie_guard *g, const struct crypto *c, const struct cookie_keys *keys)
+{
+	EVP_MAC_CTX *mac1 = NULL;
+	int r = keys ? crypto_mac_key_new(c, keys->mac1, KEY_LEN, &mac1) : 0;
+
+	if (r)
+		return r;
+	EVP_MAC_CTX_free(g->mac1);
+	g->mac1 = mac1;
+	if (keys)
+		g->keys = *keys;
+	else
+		OPENSSL_cleanse(&g->keys, sizeof(g->keys));
+	return 0;
+}
+
+bool cookie_guard_mac1_right(struct cookie_guard *g, const uint8_t *msg, size_t len)
+{
+	const struct message_macs *macs = macs_in(msg, len);
+	uint8_t mac[MAC_LEN];
+
+	return g->mac1 && !crypto_mac_keyed(g->mac1, msg, len - sizeof(*macs), mac) &&
+	       crypto_equal(mac, macs->mac1, MAC_LEN);
+}
+
 bool cookie_guard_stale(const struct cookie_guard *g, uint64_t now_ns)
 {
 	return !g->have_secret || now_ns - g->born_ns >= COOKIE_SECRET_NS;
@@ -122,7 +147,8 @@ bool cookie_mac2_right(const struct cookie_guard *g, const struct crypto *c, con
 {
 	const struct message_macs *macs = macs_in(msg, len);
 	uint8_t cookie[COOKIE_LEN], mac[MAC_LEN];
-	bool right = !cookie_of(g, c, from, cookie) &&
+	bool right = !crypto_is_zero(macs->mac2, MAC_LEN) && /* most have none */
+		     !cookie_of(g, c, from, cookie) &&
 		     !crypto_mac(c, cookie, COOKIE_LEN, msg, len - MAC_LEN, mac) &&
 		     crypto_equal(mac, macs->mac2, MAC_LEN);
 

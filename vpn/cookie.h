@@ -29,6 +29,7 @@ struct cookie_jar {
 
 struct cookie_guard {
 	struct cookie_keys keys; /* of our static key */
+	EVP_MAC_CTX *mac1;	 /* with its key; NULL: there is none */
 	uint8_t secret[KEY_LEN];
 	uint64_t born_ns;
 	bool have_secret;
@@ -44,8 +45,13 @@ COOKIE_CHECKED int cookie_jar_sign(struct cookie_jar *jar, const struct crypto *
 COOKIE_CHECKED int cookie_jar_take(struct cookie_jar *jar, const struct crypto *c,
 				   const struct message_cookie *msg, uint64_t now_ns);
 
+/* Other keys of ours; NULL: none. */
+int cookie_guard_set(struct cookie_guard *g, const struct crypto *c, const struct cookie_keys *keys)
+	__attribute__((warn_unused_result, nonnull(1, 2)));
 COOKIE_CHECKED bool cookie_mac1_right(const struct cookie_keys *keys, const struct crypto *c,
 				      const uint8_t *msg, size_t len);
+/* The same with the guard's own key, which is cheaper. */
+COOKIE_CHECKED bool cookie_guard_mac1_right(struct cookie_guard *g, const uint8_t *msg, size_t len);
 
 /* Does the guard need a new secret?  To be asked before the two below. */
 bool cookie_guard_stale(const struct cookie_guard *g, uint64_t now_ns) __attribute__((nonnull));

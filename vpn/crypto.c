@@ -96,17 +96,38 @@ int crypto_hash(const struct crypto *c, const void *a, size_t a_len, const void 
 	return 0;
 }
 
-int crypto_mac(const struct crypto *c, const uint8_t *key, size_t key_len, const void *data,
-	       size_t len, uint8_t ret[MAC_LEN])
+int crypto_mac_key_new(const struct crypto *c, const uint8_t *key, size_t key_len,
+		       EVP_MAC_CTX **ret)
 {
-	WITH(mac_free) EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(c->blake2s_mac);
+	EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(c->blake2s_mac);
 	size_t size = MAC_LEN;
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_size_t(OSSL_MAC_PARAM_SIZE, &size),
 		OSSL_PARAM_construct_end(),
 	};
 
-	if (!ctx || !EVP_MAC_init(ctx, key, key_len, params) || !EVP_MAC_update(ctx, data, len) ||
+	if (!ctx || !EVP_MAC_init(ctx, key, key_len, params)) {
+		EVP_MAC_CTX_free(ctx);
+		return -ENOMEM;
+	}
+	*ret = ctx;
+	return 0;
+}
+
+int crypto_mac_keyed(EVP_MAC_CTX *key, const void *data, size_t len, uint8_t ret[MAC_LEN])
+{
+	if (!EVP_MAC_init(key, NULL, 0, NULL) || !EVP_MAC_update(key, data, len) ||
+	    !EVP_MAC_final(key, ret, NULL, MAC_LEN))
+		return -ENOMEM;
+	return 0;
+}
+
+int crypto_mac(const struct crypto *c, const uint8_t *key, size_t key_len, const void *data,
+	       size_t len, uint8_t ret[MAC_LEN])
+{
+	WITH(mac_free) EVP_MAC_CTX *ctx = NULL;
+
+	if (crypto_mac_key_new(c, key, key_len, &ctx) || !EVP_MAC_update(ctx, data, len) ||
 	    !EVP_MAC_final(ctx, ret, NULL, MAC_LEN))
 		return -ENOMEM;
 	return 0;

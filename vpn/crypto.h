@@ -42,6 +42,11 @@ CRYPTO_CHECKED int crypto_hash(const struct crypto *c, const void *a, size_t a_l
 /* Keyed BLAKE2s with 16 bytes of output. */
 CRYPTO_CHECKED int crypto_mac(const struct crypto *c, const uint8_t *key, size_t key_len,
 			      const void *data, size_t len, uint8_t ret[MAC_LEN]);
+/* The same with a key that is set once, at half the price.  One thread. */
+CRYPTO_CHECKED int crypto_mac_key_new(const struct crypto *c, const uint8_t *key, size_t key_len,
+				      EVP_MAC_CTX **ret);
+CRYPTO_CHECKED int crypto_mac_keyed(EVP_MAC_CTX *key, const void *data, size_t len,
+				    uint8_t ret[MAC_LEN]);
 /* KDF1 to KDF3 of the paper: `ret_len` is 32, 64 or 96.  `input` may overlap nothing of `ret`. */
 CRYPTO_CHECKED int crypto_kdf(const struct crypto *c, const uint8_t chain[HASH_LEN],
 			      const void *input, size_t len, uint8_t *ret, size_t ret_len);

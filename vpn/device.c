@@ -37,8 +37,6 @@ int vpn_new(const struct vpn_config *config, struct vpn **ret, struct err *err)
 	if (!v)
 		return err_set(err, -ENOMEM, "out of memory");
 	v->config = *config;
-	v->config.load_burst = config->load_burst ? config->load_burst : LOAD_BURST;
-	v->config.load_rate = config->load_rate ? config->load_rate : LOAD_RATE;
 	v->mtu = config->mtu;
 	v->armed_ns = UINT64_MAX;
 	RB_INIT(&v->by_key);
@@ -48,6 +46,8 @@ int vpn_new(const struct vpn_config *config, struct vpn **ret, struct err *err)
 	device_random(v, &v->jitter, sizeof(v->jitter));
 	device_random(v, &seed, sizeof(seed));
 	v->jitter |= 1; /* never 0, where the generator stays */
+	load_init(&v->load, config->load_burst ? config->load_burst : LOAD_BURST,
+		  config->load_rate ? config->load_rate : LOAD_RATE, seed);
 	r = crypto_init(&v->crypto, err);
 	if (!r && ratelimit_new(seed, &v->ratelimit))
 		r = err_set(err, -ENOMEM, "out of memory");
@@ -73,6 +73,7 @@ void vpn_free(struct vpn *v)
 	while ((p = TAILQ_FIRST(&v->peers)))
 		peer_free(v, p);
 	noise_self_clear(&v->self);
+	(void)!cookie_guard_set(&v->guard, &v->crypto, NULL);
 	ratelimit_free(v->ratelimit);
 	index_clear(&v->index);
 	free(v->slots);
@@ -152,9 +153,10 @@ int vpn_set_private_key(struct vpn *v, const uint8_t key[VPN_KEY_LEN], uint64_t 
 	r = noise_self_set(&v->self, key);
 	if (!r && v->self.key)
 		r = cookie_keys_derive(&v->crypto, v->self.public_key, &keys);
+	if (!r)
+		r = cookie_guard_set(&v->guard, &v->crypto, v->self.key ? &keys : NULL);
 	if (r)
 		return r;
-	v->guard.keys = keys;
 	device_lock(v);
 	v->mac_keys = keys;
 	v->has_key = v->self.key;

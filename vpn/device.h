@@ -28,15 +28,12 @@
 #include "vpn/allowed.h"
 #include "vpn/cookie.h"
 #include "vpn/index.h"
+#include "vpn/load.h"
 #include "vpn/noise.h"
 #include "vpn/ratelimit.h"
 #include "vpn/replay.h"
 #include "vpn/vpn.h"
 
-#define LOAD_BACKLOG	512
-#define LOAD_BURST	1024
-#define LOAD_RATE	500
-#define LOAD_HOLD_NS	SECOND_NS
 #define INDICES_OF_PEER 5 /* three sessions, a handshake, and one that is being made */
 
 /* ---- sessions ------------------------------------------------------------------------------ */
@@ -125,9 +122,9 @@ struct vpn {
 	struct noise_self self;
 	struct cookie_guard guard;
 	struct ratelimit *ratelimit;
+	struct load load;
 	struct peers_by_key by_key;
 	struct peer_list peers;
-	uint64_t load_full_ns, load_last_ns; /* the bucket of handshakes: when it is full again */
 	uint64_t last_id;
 	_Atomic uint64_t real_ns; /* as last heard, for sessions that the packet path confirms */
 	/* Under the lock. */

@@ -313,36 +313,26 @@ static enum vpn_verdict initiation_take(struct vpn *v, const struct vpn_endpoint
 
 /* ---- load ---------------------------------------------------------------------------------- */
 
-/*
- * Each message with a right MAC1 takes from a bucket, also those that get a cookie; when it is
- * empty, or too many wait, we are under load, and for a second after that.
- */
 static bool under_load(struct vpn *v, size_t backlog, uint64_t now_ns)
 {
-	uint64_t cost = SECOND_NS / v->config.load_rate;
+	bool begins, is = load_take(&v->load, backlog, now_ns, &begins);
 
-	if (v->load_full_ns < now_ns)
-		v->load_full_ns = now_ns;
-	if (backlog < LOAD_BACKLOG &&
-	    v->load_full_ns + cost <= now_ns + v->config.load_burst * cost) {
-		v->load_full_ns += cost;
-		return v->load_last_ns && age_ns(now_ns, v->load_last_ns) < LOAD_HOLD_NS;
-	}
-	if (!v->load_last_ns || age_ns(now_ns, v->load_last_ns) >= LOAD_HOLD_NS) {
+	if (begins) {
 		device_lock(v);
 		v->counters.under_load++;
 		device_unlock(v);
 	}
-	v->load_last_ns = now_ns;
-	return true;
+	return is;
 }
 
 static enum vpn_verdict cookie_give(struct vpn *v, const struct vpn_endpoint *from,
-				    const uint8_t *msg, size_t len)
+				    const uint8_t *msg, size_t len, uint64_t now_ns)
 {
 	struct message_cookie m;
 	uint8_t nonce[XAEAD_NONCE_LEN];
 
+	if (!load_may_reply(&v->load, from, now_ns))
+		return VPN_LIMITED;
 	device_random(v, nonce, sizeof(nonce));
 	if (cookie_reply(&v->guard, &v->crypto, msg, len, from, nonce, &m))
 		return VPN_NO_MEMORY;
@@ -359,7 +349,7 @@ static enum vpn_verdict cookie_give(struct vpn *v, const struct vpn_endpoint *fr
 static enum vpn_verdict admit(struct vpn *v, const struct vpn_endpoint *from, const uint8_t *msg,
 			      size_t len, size_t backlog, uint64_t now_ns)
 {
-	if (!cookie_mac1_right(&v->guard.keys, &v->crypto, msg, len))
+	if (!cookie_guard_mac1_right(&v->guard, msg, len))
 		return VPN_FORGED;
 	if (!under_load(v, backlog, now_ns))
 		return VPN_OK;
@@ -371,7 +361,7 @@ static enum vpn_verdict admit(struct vpn *v, const struct vpn_endpoint *from, co
 		OPENSSL_cleanse(secret, sizeof(secret));
 	}
 	if (!cookie_mac2_right(&v->guard, &v->crypto, msg, len, from))
-		return cookie_give(v, from, msg, len);
+		return cookie_give(v, from, msg, len, now_ns);
 	return ratelimit_allow(v->ratelimit, from, now_ns) ? VPN_OK : VPN_LIMITED;
 }
 
@@ -391,8 +381,12 @@ static enum vpn_verdict receive(struct vpn *v, const struct vpn_endpoint *from, 
 	if (verdict != VPN_OK)
 		return verdict;
 	if (type == VPN_TYPE_INITIATION)
-		return initiation_take(v, from, (const struct message_initiation *)msg, now_ns);
-	return response_take(v, from, (const struct message_response *)msg, now_ns);
+		verdict = initiation_take(v, from, (const struct message_initiation *)msg, now_ns);
+	else
+		verdict = response_take(v, from, (const struct message_response *)msg, now_ns);
+	if (verdict != VPN_OK)
+		load_vain(&v->load);
+	return verdict;
 }
 
 enum vpn_verdict vpn_receive(struct vpn *v, const struct vpn_endpoint *from, const uint8_t *msg,

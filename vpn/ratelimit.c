@@ -64,13 +64,21 @@ static void source_of(const struct vpn_endpoint *from, uint64_t *hi, uint64_t *f
 		memcpy(hi, &from->v4.sin_addr, 4);
 }
 
+uint64_t ratelimit_hash(const struct vpn_endpoint *from, uint64_t seed)
+{
+	uint64_t hi, family;
+
+	source_of(from, &hi, &family);
+	return mix(mix(hi ^ seed) + family);
+}
+
 bool ratelimit_allow(struct ratelimit *r, const struct vpn_endpoint *from, uint64_t now_ns)
 {
 	uint64_t hi, family;
 	struct bucket *set, *b = NULL;
 
 	source_of(from, &hi, &family);
-	set = r->buckets[mix(mix(hi ^ r->seed) + family) % SETS];
+	set = r->buckets[ratelimit_hash(from, r->seed) % SETS];
 	for (struct bucket *i = set; i < set + WAYS; i++)
 		if (i->source == hi && i->family == family)
 			b = i;

@@ -18,4 +18,7 @@ void ratelimit_free(struct ratelimit *r);
 bool ratelimit_allow(struct ratelimit *r, const struct vpn_endpoint *from, uint64_t now_ns)
 	__attribute__((warn_unused_result, nonnull));
 
+/* Of the source; who does not know `seed` cannot foresee it. */
+uint64_t ratelimit_hash(const struct vpn_endpoint *from, uint64_t seed) __attribute__((nonnull));
+
 #endif

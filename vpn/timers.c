@@ -17,6 +17,8 @@
  *
  * The owner sleeps until `armed_ns`.  Whoever sets something earlier leaves `wake` for the caller.
  */
+#include <limits.h>
+
 #include "vpn/device.h"
 
 static int peer_wake_compare(struct peer *a, struct peer *b)
@@ -286,14 +288,16 @@ static bool take_due(struct vpn *v, struct peer *p, uint64_t now_ns, enum timer 
 
 void vpn_run(struct vpn *v, uint64_t now_ns, uint64_t real_ns)
 {
+	unsigned left = v->config.initiations_per_run ? v->config.initiations_per_run : UINT_MAX;
 	struct peer *p;
 	enum timer t;
 
 	atomic_store_explicit(&v->real_ns, real_ns, memory_order_relaxed);
 	device_lock(v);
-	while ((p = RB_MIN(peers_by_wake, &v->by_wake)) && p->wakes_ns <= now_ns) {
+	while (left && (p = RB_MIN(peers_by_wake, &v->by_wake)) && p->wakes_ns <= now_ns) {
 		if (!take_due(v, p, now_ns, &t))
 			continue;
+		left -= t == TIMER_INITIATE || t == TIMER_RETRANSMIT;
 		device_unlock(v);
 		run_timer(v, p, t, now_ns, real_ns);
 		device_lock(v);

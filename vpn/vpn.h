@@ -139,9 +139,15 @@ struct vpn_config {
 	enum vpn_aead aead;
 	/*
 	 * Handshakes that are answered without a cookie: so many at once, so many a second after
-	 * that; beyond, the device is "under load" for at least a second.  0: 1024 and 500.
+	 * that; beyond, the device is "under load" for at least a second.  0: 1024 and 500.  One
+	 * that was in vain counts as four.
 	 */
 	unsigned load_burst, load_rate;
+	/*
+	 * Initiations that one vpn_run() makes, so that packets are not kept waiting when a
+	 * thousand peers are due at once; vpn_deadline() is then not later than now.  0: all.
+	 */
+	unsigned initiations_per_run;
 };
 
 /* A device without key or peers.  *ret is the caller's, for vpn_free().  [owner] */
@@ -278,7 +284,7 @@ enum vpn_verdict {
 	VPN_FORGED,	/* MAC1, tag or cookie is not right */
 	VPN_REPLAYED,	/* a counter or timestamp that was used before, or is too old */
 	VPN_UNKNOWN,	/* an initiation of a key that is no peer of ours */
-	VPN_LIMITED,	/* initiations too fast, of the peer or of the source */
+	VPN_LIMITED,	/* initiations too fast: of the peer, the source, or for an answer */
 	VPN_COOKIE,	/* under load: answered by a cookie reply */
 	VPN_INNER,	/* the inner packet is no valid IPv4 or IPv6 packet */
 	VPN_SOURCE,	/* its source is not in the peer's allowed-IPs */

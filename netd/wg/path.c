@@ -10,6 +10,10 @@
  *
  * In.  Up to eight messages (of up to 64 datagrams) are received, opened in place, joined, written.
  *
+ * Handshakes.  A message is put aside until the packets that came with it, and those that wait in
+ * the device, are gone; then some are answered, for at most half a millisecond.  So a flood of them
+ * delays a packet by no more than that, however many came in one message of the socket.
+ *
  * Answers that the kernel makes while it takes a packet (an echo, an acknowledgment) lie in the
  * device when the write returns: path_work() does the wire first and the device then, so they leave
  * in the same turn.
@@ -25,20 +29,24 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "netd/wg/backlog.h"
 #include "netd/wg/stage.h"
 #include "vpn/offload/clamp.h"
 #include "vpn/offload/coalesce.h"
 #include "vpn/offload/split.h"
 
-#define READ_ENOUGH  (60 << 10) /* bytes: then it is sealed */
-#define READ_ROOM    (sizeof(struct virtio_net_hdr) + SPLIT_FRAME_MAX)
-#define READ_ARENA   (READ_ENOUGH + READ_ROOM + 4096)
-#define READ_FRAMES  64
-#define WORKER	     0
-#define NS_PER_S     1000000000u
-#define NS_PER_MS    1000000u
-#define REFUSED_MAX  16 /* superframes in a row that the device refuses: then none are made */
-#define STAGED_BYTES 9216
+#define READ_ENOUGH	(60 << 10) /* bytes: then it is sealed */
+#define READ_ROOM	(sizeof(struct virtio_net_hdr) + SPLIT_FRAME_MAX)
+#define READ_ARENA	(READ_ENOUGH + READ_ROOM + 4096)
+#define READ_FRAMES	64
+#define WORKER		0
+#define NS_PER_S	1000000000u
+#define NS_PER_MS	1000000u
+#define REFUSED_MAX	16 /* superframes in a row that the device refuses: then none are made */
+#define STAGED_BYTES	9216
+#define ANSWERS_MAX	64 /* handshake messages in one turn */
+#define ANSWERS_NS	(NS_PER_MS / 2)
+#define INITIATIONS_MAX 8 /* of ours in one run of the timers: as long */
 
 struct frame {
 	struct split split;
@@ -51,6 +59,7 @@ struct path {
 	struct io *io;
 	struct coalesce *coalesce;
 	struct stage *stage;
+	struct backlog *backlog;
 	int device;
 	bool offload, uso, gone;
 	uint16_t mtu;
@@ -309,8 +318,7 @@ static void deliver(struct path *p, struct vpn_rx *rx)
 		}
 		return;
 	case VPN_HANDSHAKE:
-		(void)vpn_receive(p->vpn, rx->from, rx->data, rx->len, p->rx_count, p->now_ns,
-				  path_real());
+		p->counters.backlog_full += !backlog_put(p->backlog, rx->from, rx->data, rx->len);
 		return;
 	case VPN_KEEPALIVE:
 	case VPN_MALFORMED:
@@ -365,8 +373,27 @@ static bool wire_to_device(struct path *p, bool v6)
 		take_message(p, io_message(p->io, i));
 	open_batch(p);
 	write_joined(p);
-	io_flush(p->io); /* answers to handshakes */
 	return count > 0;
+}
+
+static bool answer_handshakes(struct path *p)
+{
+	const struct backlog_message *m;
+	uint64_t end_ns = 0, real_ns = 0;
+
+	for (int i = 0; i < ANSWERS_MAX && (!i || path_now() < end_ns); i++) {
+		m = backlog_take(p->backlog);
+		if (!m)
+			break;
+		if (!i) {
+			end_ns = path_now() + ANSWERS_NS;
+			real_ns = path_real();
+		}
+		(void)vpn_receive(p->vpn, &m->from, m->data, m->len, backlog_count(p->backlog),
+				  p->now_ns, real_ns);
+	}
+	io_flush(p->io);
+	return end_ns > 0;
 }
 
 bool path_work(struct path *p)
@@ -377,6 +404,7 @@ bool path_work(struct path *p)
 	any = wire_to_device(p, false);
 	any |= wire_to_device(p, true);
 	any |= device_to_wire(p);
+	any |= answer_handshakes(p);
 	return any;
 }
 
@@ -456,6 +484,7 @@ static int open_vpn(struct path *p, struct err *err)
 		.workers = 1,
 		.mtu = p->mtu,
 		.aead = VPN_AEAD_AUTO,
+		.initiations_per_run = INITIATIONS_MAX,
 	};
 
 	return vpn_new(&config, &p->vpn, err);
@@ -486,6 +515,8 @@ int path_new(const struct path_config *config, struct path **ret, struct err *er
 				 p->offload && p->uso, &p->coalesce);
 	if (!r)
 		r = stage_new(p->mtu > STAGED_BYTES ? p->mtu : STAGED_BYTES, &p->stage);
+	if (!r)
+		r = backlog_new(&p->backlog);
 	if (r) {
 		err_sys(err, r, "data path");
 	} else {
@@ -507,6 +538,7 @@ void path_free(struct path *p)
 	vpn_free(p->vpn);
 	coalesce_free(p->coalesce);
 	stage_free(p->stage);
+	backlog_free(p->backlog);
 	io_free(p->io);
 	if (p->device >= 0)
 		close(p->device);
@@ -564,6 +596,7 @@ void path_describe(const struct path *p, struct wg_text *to)
 		{ "no_session_dropped", c->no_session },
 		{ "no_endpoint", c->no_endpoint },
 		{ "mss_clamped", c->clamped },
+		{ "handshake_backlog_full", c->backlog_full },
 		{ "udp_messages_in", i->messages_in },
 		{ "udp_datagrams_in", i->datagrams_in },
 		{ "udp_messages_out", i->messages_out },

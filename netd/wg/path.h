@@ -5,7 +5,8 @@
  *	device -> superframe -> cut -> sealed side by side -> one UDP_SEGMENT send for each
  *	wire -> UDP_GRO batch -> opened in place -> joined -> one write for each superframe
  *
- * Nothing is queued between the two ends but packets that wait for a handshake (stage.h).
+ * Nothing is queued between the two ends but packets that wait for a handshake (stage.h) and
+ * handshakes that wait for packets (backlog.h).
  */
 #ifndef NETD_WG_PATH_H
 #define NETD_WG_PATH_H
@@ -38,6 +39,7 @@ struct path_counters {
 	uint64_t write_errors;
 	uint64_t joined_refused; /* superframes that the device did not take: written apart */
 	uint64_t clamped;	 /* SYNs */
+	uint64_t backlog_full;	 /* handshake messages dropped, because too many waited */
 };
 
 /* Opens the protocol's device too: path_vpn(). */

@@ -41,43 +41,136 @@ static void flooder_message(struct flooder *f, struct rng *rng, uint64_t now_ns,
 	assert_int_equal(cookie_jar_sign(&f->jar, &f->c, (uint8_t *)m, sizeof(*m), now_ns), 0);
 }
 
-/* 10,000 a second for 3 s from ever new addresses, into host 0, beside traffic. */
+struct attack {
+	unsigned rate, seconds, sources; /* 0: ever new ones */
+	struct vpn_endpoint as;		 /* if its port is not 0: all from there */
+};
+
+static struct vpn_endpoint source_of(const struct attack *a, unsigned i)
+{
+	if (a->as.v4.sin_port)
+		return a->as;
+	return net_address(0x10000 + (a->sources ? i % a->sources : i), (uint16_t)(1024 + i));
+}
+
+/* Into host 0, beside traffic between 0 and 1; after half of a second host 2 knocks. */
+static void flood(struct net *net, struct flooder *f, const struct attack *a)
+{
+	struct message_initiation m;
+
+	for (unsigned i = 0; i < a->rate * a->seconds; i++) {
+		struct vpn_endpoint from = source_of(a, i);
+
+		flooder_message(f, &net->rng, net->now_ns, &m);
+		net_deliver(net, 0, &from, &m, sizeof(m));
+		net_run(net, SECOND_NS / a->rate);
+		if (i % 100 == 0)
+			net_send(net, i / 100 % 2, !(i / 100 % 2), 100);
+		if (i == a->rate / 2)
+			net_send(net, 2, 0, 100);
+	}
+}
+
+/* What a flood may cost in calculations and in answers; the rest is dropped. */
 static void flood_of_strangers(void **state)
 {
+	const struct attack a = { .rate = 10000, .seconds = 3 };
 	struct net *net = net_new(5, 3);
 	struct host *h = &net->host[0];
 	struct flooder f;
-	struct message_initiation m;
 	struct vpn_counters counters;
-	unsigned before;
+	unsigned before, forged, answers = LOAD_NEW_RATE + LOAD_ANY_RATE;
 
 	(void)state;
 	flooder_init(&f, h);
 	net_session(net, 0, 1);
 	before = h->verdicts[VPN_FORGED];
-	for (unsigned i = 0; i < 30000; i++) {
-		struct vpn_endpoint from = net_address(0x10000 + i, (uint16_t)(1024 + i));
-
-		flooder_message(&f, &net->rng, net->now_ns, &m);
-		net_deliver(net, 0, &from, &m, sizeof(m));
-		net_run(net, SECOND_NS / 10000);
-		if (i % 100 == 0)
-			net_send(net, i / 100 % 2, !(i / 100 % 2), 100);
-		if (i == 15000)
-			net_send(net, 2, 0, 100); /* a new one knocks in the middle of it */
-	}
-	/* So many were looked into: the burst and 500 a second until it was empty. */
-	assert_in_range(h->verdicts[VPN_FORGED] - before, LOAD_BURST, LOAD_BURST + LOAD_RATE * 3);
-	assert_true(h->verdicts[VPN_COOKIE] > 30000 - LOAD_BURST - LOAD_RATE * 3 - 10);
+	flood(net, &f, &a);
+	/* So many were looked into: the burst and 500 a second until it was empty, each as four. */
+	forged = h->verdicts[VPN_FORGED] - before;
+	assert_in_range(forged, LOAD_BURST / LOAD_VAIN_COST - 10,
+			(LOAD_BURST + LOAD_RATE * 3) / LOAD_VAIN_COST);
 	vpn_get_counters(h->vpn, &counters);
 	assert_int_equal(counters.under_load, 1);
 	assert_int_equal(counters.cookies_sent, h->verdicts[VPN_COOKIE]);
+	assert_in_range(counters.cookies_sent, answers * 29 / 10, answers * 32 / 10);
+	assert_true(h->verdicts[VPN_LIMITED] > 30000 - forged - answers * 32 / 10 - 10);
 	net_run(net, 10 * SECOND_NS);
 	assert_int_equal(net->arrived, net->sent);
-	vpn_get_counters(net->host[2].vpn, &counters);
-	assert_int_equal(counters.cookies_received, 1);
 	flooder_clear(&f);
 	net_free(net);
+}
+
+/* Real hosts flood us: a peer gets its cookie at once, and in with it while they go on. */
+static void flood_of_hosts(void **state)
+{
+	const struct attack a = { .rate = 5000, .seconds = 7, .sources = 150 };
+	struct net *net = net_new(9, 3);
+	struct flooder f;
+	struct vpn_counters counters;
+
+	(void)state;
+	flooder_init(&f, &net->host[0]);
+	net_session(net, 0, 1);
+	flood(net, &f, &a);
+	vpn_get_counters(net->host[2].vpn, &counters);
+	assert_int_equal(counters.cookies_received, 1);
+	assert_int_equal(counters.initiations_sent, 2);
+	assert_int_equal(counters.responses_received, 1);
+	/* a handful a second to each of them, and what is left over */
+	vpn_get_counters(net->host[0].vpn, &counters);
+	assert_true(counters.cookies_sent <
+		    7 * (150 * LOAD_NEW_MAX + LOAD_ANY_RATE * 11 / 10) + 10);
+	net_run(net, SECOND_NS);
+	assert_int_equal(net->arrived, net->sent);
+	flooder_clear(&f);
+	net_free(net);
+}
+
+/* Somebody floods us in a peer's name: that does not keep it out. */
+static void flood_in_a_name(void **state)
+{
+	struct net *net = net_new(10, 3);
+	const struct attack a = { .rate = 2000, .seconds = 30, .as = net->host[2].at };
+	struct flooder f;
+	struct vpn_counters counters;
+
+	(void)state;
+	flooder_init(&f, &net->host[0]);
+	net_session(net, 0, 1);
+	flood(net, &f, &a);
+	vpn_get_counters(net->host[2].vpn, &counters);
+	assert_int_equal(counters.responses_received, 1);
+	flooder_clear(&f);
+	net_free(net);
+}
+
+/* A thousand at once are taken in, of those that calculate in vain a quarter. */
+static void vain_calculations(void **state)
+{
+	struct load *l = calloc(1, sizeof(*l));
+	unsigned good = 0, vain = 0;
+	bool begins;
+
+	(void)state;
+	assert_non_null(l);
+	load_init(l, LOAD_BURST, LOAD_RATE, 1);
+	while (!load_take(l, 0, START_NS, &begins))
+		good++;
+	assert_true(begins);
+	assert_int_equal(good, LOAD_BURST);
+	load_init(l, LOAD_BURST, LOAD_RATE, 1);
+	for (; !load_take(l, 0, START_NS, &begins); vain++)
+		load_vain(l);
+	assert_int_equal(vain, LOAD_BURST / LOAD_VAIN_COST);
+	/* Too many that wait are load as well, for a second. */
+	load_init(l, LOAD_BURST, LOAD_RATE, 1);
+	assert_false(load_take(l, LOAD_BACKLOG - 1, START_NS, &begins));
+	assert_true(load_take(l, LOAD_BACKLOG, START_NS, &begins));
+	assert_true(load_take(l, 0, START_NS + LOAD_HOLD_NS - 1, &begins));
+	assert_false(begins);
+	assert_false(load_take(l, 0, START_NS + LOAD_HOLD_NS, &begins));
+	free(l);
 }
 
 /* Without MAC1 not even a cookie is given, and no load is felt. */
@@ -118,18 +211,18 @@ static void cookies(void **state)
 	(void)state;
 	net->tap = keep_last;
 	net->tap_ctx = last;
-	h->vpn->config.load_burst = 1; /* one, and it is under load */
-	h->vpn->load_last_ns = net->now_ns;
+	h->vpn->load.burst = 1; /* one, and it is under load */
+	h->vpn->load.last_ns = net->now_ns;
 	net_send(net, 0, 1, 100);
 	net_run(net, 10 * MS);
 	assert_int_equal(h->verdicts[VPN_COOKIE], 1);
 	assert_int_equal(last[VPN_TYPE_COOKIE].len, 64);
 	assert_int_equal(net->arrived, 0);
-	h->vpn->load_last_ns = net->now_ns + 4 * SECOND_NS;
+	h->vpn->load.last_ns = net->now_ns + 4 * SECOND_NS;
 	net->loss_percent = 100;
 	net_run(net, 6 * SECOND_NS);
 	other_port.v4.sin_port = htons(9);
-	h->vpn->load_last_ns = net->now_ns;
+	h->vpn->load.last_ns = net->now_ns;
 	assert_int_equal(net_deliver(net, 1, &thief, last[1].data, last[1].len), VPN_COOKIE);
 	assert_int_equal(net_deliver(net, 1, &other_port, last[1].data, last[1].len), VPN_COOKIE);
 	assert_int_equal(net_deliver(net, 1, &net->host[0].at, last[1].data, last[1].len), VPN_OK);
@@ -141,7 +234,7 @@ static void cookies(void **state)
 			 VPN_LIMITED);
 	/* The secret changes. */
 	net_run(net, COOKIE_SECRET_NS);
-	h->vpn->load_last_ns = net->now_ns;
+	h->vpn->load.last_ns = net->now_ns;
 	assert_int_equal(net_deliver(net, 1, &net->host[0].at, last[1].data, last[1].len),
 			 VPN_COOKIE);
 	net_free(net);
@@ -157,7 +250,7 @@ static void forged_cookies(void **state)
 	(void)state;
 	net->tap = keep_last;
 	net->tap_ctx = last;
-	net->host[1].vpn->config.load_burst = 0; /* always under load */
+	net->host[1].vpn->load.burst = 0; /* always under load */
 	net->loss_percent = 100;
 	net_send(net, 0, 1, 100);
 	net_run(net, MS);
@@ -188,9 +281,9 @@ static void forged_cookies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(flood_of_strangers),
-		cmocka_unit_test(flood_without_mac1),
-		cmocka_unit_test(cookies),
+		cmocka_unit_test(flood_of_strangers), cmocka_unit_test(flood_of_hosts),
+		cmocka_unit_test(flood_in_a_name),    cmocka_unit_test(vain_calculations),
+		cmocka_unit_test(flood_without_mac1), cmocka_unit_test(cookies),
 		cmocka_unit_test(forged_cookies),
 	};
 

@@ -338,6 +338,27 @@ static void no_endpoint(void **state)
 	net_free(net);
 }
 
+/* Many peers due at once: so many initiations in one run, the others in the next ones. */
+static void initiations_in_parts(void **state)
+{
+	struct net *net = net_new(1, 4);
+	struct host *h = &net->host[0];
+
+	(void)state;
+	h->vpn->config.initiations_per_run = 2;
+	for (unsigned i = 1; i < 4; i++)
+		assert_int_equal(vpn_peer_handshake(h->vpn, h->peer[i], net->now_ns), 0);
+	vpn_run(h->vpn, net->now_ns, net_real(net));
+	assert_int_equal(h->sent_of_type[VPN_TYPE_INITIATION], 2);
+	assert_true(vpn_deadline(h->vpn) && vpn_deadline(h->vpn) <= net->now_ns);
+	vpn_run(h->vpn, net->now_ns, net_real(net));
+	assert_int_equal(h->sent_of_type[VPN_TYPE_INITIATION], 3);
+	net_run(net, SECOND_NS);
+	for (unsigned i = 1; i < 4; i++)
+		assert_int_equal(host_info(net, 0, i).handshakes, 1);
+	net_free(net);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -355,6 +376,7 @@ int main(void)
 		cmocka_unit_test(persistent_keepalive),
 		cmocka_unit_test(limits_of_messages),
 		cmocka_unit_test(no_endpoint),
+		cmocka_unit_test(initiations_in_parts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

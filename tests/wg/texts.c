@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "netd/wg/backlog.h"
 #include "netd/wg/link.h"
 #include "netd/wg/memory.h"
 #include "netd/wg/stage.h"
@@ -336,6 +337,36 @@ static void test_waiting_packets_keep_order_and_limits(void **state)
 	stage_free(s);
 }
 
+/* In order, as many as there is room for, over and over. */
+static void test_waiting_handshakes_keep_order_and_limit(void **state)
+{
+	struct vpn_endpoint from = { 0 };
+	uint8_t msg[VPN_MESSAGE_MAX] = { 0 };
+	struct backlog *b;
+	uint32_t in = 0, out = 0;
+
+	(void)state;
+	assert_int_equal(backlog_new(&b), 0);
+	assert_null(backlog_take(b));
+	for (unsigned round = 1; round < 5; round++) {
+		while (backlog_count(b) < BACKLOG_MAX) {
+			memcpy(msg, &in, sizeof(in));
+			from.src_ifindex = in;
+			assert_true(backlog_put(b, &from, msg, in++ % sizeof(msg) + 1));
+		}
+		assert_false(backlog_put(b, &from, msg, sizeof(msg)));
+		for (unsigned i = 0; i < 200 * round; i++, out++) {
+			const struct backlog_message *m = backlog_take(b);
+
+			assert_int_equal(m->from.src_ifindex, out);
+			assert_int_equal(m->len, out % sizeof(msg) + 1);
+			assert_memory_equal(m->data, &out, m->len < 4 ? m->len : 4);
+		}
+		assert_int_equal(backlog_count(b), in - out);
+	}
+	backlog_free(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -348,6 +379,7 @@ int main(void)
 		cmocka_unit_test(test_frames_arrive_whole),
 		cmocka_unit_test(test_frames_in_pieces),
 		cmocka_unit_test(test_waiting_packets_keep_order_and_limits),
+		cmocka_unit_test(test_waiting_handshakes_keep_order_and_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
