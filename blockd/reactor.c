@@ -22,6 +22,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,7 +211,7 @@ static void run_engine(struct reactor *r)
 }
 
 /* See spin.h. */
-static int poll_before_sleep(struct reactor *r, struct epoll_event *events)
+static int poll_before_sleep(struct reactor *r, struct spin *spin, struct epoll_event *events)
 {
 	uint64_t now_us = r->idle_us, before_us;
 
@@ -221,24 +222,27 @@ static int poll_before_sleep(struct reactor *r, struct epoll_event *events)
 		now_us = clock_us();
 		if (count) {
 			r->stat.spins++;
-			spin_found(&r->spin);
+			spin_found(spin);
 			return count;
 		}
-		if (spin_stolen(&r->spin, now_us - before_us, now_us))
+		if (spin_stolen(spin, now_us - before_us, now_us))
 			return 0;
-	} while (now_us - r->idle_us < r->spin.bound_us);
-	spin_vain(&r->spin, now_us);
+		if (spin == &r->spin_device)
+			sched_yield();
+	} while (now_us - r->idle_us < spin->bound_us);
+	spin_vain(spin, now_us);
 	return 0;
 }
 
 static int wait_for_work(struct reactor *r, struct epoll_event *events)
 {
+	struct spin *spin = thin_pool_awaits_device(r->pool) ? &r->spin_device : &r->spin;
 	int timeout = sleep_ms(r), count = 0;
 
 	if (timeout)
 		r->idle_us = clock_us();
-	if (timeout && spin_is_worth(&r->spin, r->idle_us))
-		count = poll_before_sleep(r, events);
+	if (timeout && spin_is_worth(spin, r->idle_us))
+		count = poll_before_sleep(r, spin, events);
 	if (!count) {
 		count = epoll_wait(r->epoll_fd, events, EVENTS_MAX, timeout);
 		r->stat.sleeps += timeout != 0;
@@ -350,6 +354,14 @@ static int start_thread(struct reactor *r)
 	return 0;
 }
 
+static void spin_set(struct reactor *r, uint32_t spin_us)
+{
+	r->spin.bound_us = spin_us;
+	r->spin.saves_us = SPIN_SAVES_US;
+	r->spin_device.bound_us = SPIN_DEVICE_BOUNDS * spin_us;
+	r->spin_device.saves_us = SPIN_SAVES_DEVICE_US;
+}
+
 int reactor_start(const struct reactor_params *params, struct reactor **ret_reactor,
 		  struct err *err)
 {
@@ -362,7 +374,7 @@ int reactor_start(const struct reactor_params *params, struct reactor **ret_reac
 	r->params = *params;
 	r->params.name = r->name;
 	r->home = params->home;
-	r->spin.bound_us = params->spin_us;
+	spin_set(r, params->spin_us);
 	r->buffer_bytes = params->buffer_bytes ? params->buffer_bytes : REACTOR_BUFFERS_DEFAULT;
 	TAILQ_INIT(&r->sessions);
 	TAILQ_INIT(&r->turn);
@@ -429,7 +441,7 @@ void reactor_stop_free(struct reactor *r, uint32_t drain_ms)
 
 static int set_spin(struct reactor *r, void *arg)
 {
-	r->spin.bound_us = *(const uint32_t *)arg;
+	spin_set(r, *(const uint32_t *)arg);
 	return 0;
 }
 

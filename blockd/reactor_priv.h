@@ -35,7 +35,7 @@ struct reactor {
 	struct bufpool *bufs;
 	uint64_t now_ms, tick_ms;
 	uint64_t now_us, idle_us; /* this turn's work began; the last one's had ended */
-	struct spin spin;
+	struct spin spin, spin_device; /* for requests; while the device is awaited */
 	struct session_queue sessions, turn, hungry;
 	uint32_t session_count;
 	uint64_t session_seq, freed_seen;

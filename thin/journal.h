@@ -36,7 +36,7 @@
 
 #define JOURNAL_SLOTS	      254u /* pages in memory: open or being written */
 #define JOURNAL_HABIT	      4u
-#define JOURNAL_HABIT_SLOTS   8u /* behind more records the round trip hardly counts */
+#define JOURNAL_HABIT_SLOTS   256u /* behind more data the round trip hardly counts */
 #define JOURNAL_RESERVE_PAGES 4u /* one operation (2), a commit's and a checkpoint's seal */
 
 struct journal_page {

@@ -420,6 +420,11 @@ uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
 	return due;
 }
 
+bool thin_pool_awaits_device(const struct thin_pool *pool)
+{
+	return pool->busy_io && (pool->io.requests || pool->journal.committing);
+}
+
 bool thin_pool_idle(const struct thin_pool *pool)
 {
 	if (scrub_active(pool))

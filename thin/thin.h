@@ -114,6 +114,9 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms);
 /* When thin_pool_run() wants to be called next if nothing else happens; UINT64_MAX: never. */
 uint64_t thin_pool_deadline_ms(const struct thin_pool *pool);
 
+/* True when the device owes us something that a request, or the next one, is going to wait for. */
+bool thin_pool_awaits_device(const struct thin_pool *pool);
+
 /* True when nothing is queued, in flight or due: no request, commit, checkpoint or reclaim. */
 bool thin_pool_idle(const struct thin_pool *pool);
 

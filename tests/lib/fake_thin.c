@@ -607,6 +607,12 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 		answer_one(pool, roll(pool) % pool->running_count);
 }
 
+bool thin_pool_awaits_device(const struct thin_pool *pool)
+{
+	(void)pool;
+	return false;
+}
+
 uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
 {
 	return !pool->hold && (pool->first || pool->running_count) ? 0 : UINT64_MAX;

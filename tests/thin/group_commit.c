@@ -95,6 +95,28 @@ static void test_habit(void **state)
 		assert_true(rig_reads(&r, vol, i, 1, i + 30));
 }
 
+/* So does who flushes behind batches of the same size; others than these are not counted on. */
+static void test_habit_of_batches(void **state)
+{
+	uint64_t before;
+
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(rig_write(&r, vol, 32 * i, 32, i + 1), 0);
+		assert_int_equal(rig_flush(&r), 0);
+	}
+	rig_turns(&r, 100);
+	before = rig_stat(&r).flushes;
+	assert_int_equal(rig_write(&r, vol, 0, 9, 20), 0);
+	rig_turns(&r, 100);
+	assert_int_equal(rig_stat(&r).flushes, before);
+	assert_int_equal(rig_write(&r, vol, 9, 23, 20), 0);
+	rig_turns(&r, 100);
+	assert_int_equal(rig_stat(&r).flushes, before + 1);
+	assert_int_equal(rig_flush(&r), 0);
+	assert_int_equal(rig_stat(&r).flushes, before + 1);
+}
+
 /* Many writers at once have no such habit. */
 static void test_no_habit_under_load(void **state)
 {
@@ -230,6 +252,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_many_waiters, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_habit, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_habit_of_batches, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_habit_under_load, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nothing_to_flush, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_by_time, setup, teardown),
