@@ -44,6 +44,8 @@
  * `exclusive_blocks` of a snapshot, what deleting it would free, is kept up as its child drops
  * blocks, and counted anew, by the same walk without freeing, when the forest changes around it.
  *
+ * tests/model/ has the same rules as a model, and tries all interleavings of a few operations on it.
+ *
  * Thread: the pool's.
  */
 #ifndef THIN_LINEAGE_H
