@@ -191,7 +191,7 @@ static void end(struct reactor *r, struct session *s)
 		close(s->fd);
 	transmit_abort(s->transmit, ""); /* gives all back; its memory goes with the session */
 	if (s->adopt.lock) {
-		reactor_lock_closed(s->adopt.lock, false);
+		reactor_lock_closed(s->adopt.lock, false, false);
 		reactor_lock_left(s->adopt.lock);
 	}
 	close_handles(&s->adopt.handles);

@@ -358,7 +358,7 @@ static void drop_open(struct letter *letter)
 		(struct reactor_lock *)((char *)letter - offsetof(struct reactor_lock, drop));
 	struct reactor *r = lock->reactor;
 
-	reactor_lock_closed(lock, true); /* nothing has ever come through it */
+	reactor_lock_closed(lock, true, false); /* nothing has ever come through it */
 	reactor_lock_left(lock);
 	r->open_tasks--;
 	lock->drop.open = drop_home;
@@ -386,7 +386,7 @@ void reactor_lock_hung_up(struct reactor_lock *lock)
 	look(lock->vl);
 }
 
-void reactor_lock_closed(struct reactor_lock *lock, bool clean)
+void reactor_lock_closed(struct reactor_lock *lock, bool clean, bool hung_up)
 {
 	struct vol_lock *vl = lock->vl;
 
@@ -394,6 +394,7 @@ void reactor_lock_closed(struct reactor_lock *lock, bool clean)
 		return;
 	if (lock->pidfd >= 0)
 		lock->conn.can_return = identity_is_alive(lock->pidfd);
+	lock->conn.leaving |= hung_up;
 	now(vl);
 	lock_close(&lock->conn, clean);
 	if (vl->lock.owner[0] && !vl->lock.active && vl->pidfd < 0 && lock->pidfd >= 0 &&

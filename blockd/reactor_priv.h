@@ -80,7 +80,7 @@ bool reactor_lock_forget(struct vol_lock *vl);
 bool reactor_lock_adopted(struct reactor_lock *lock, struct session *s);
 /* The peer has closed; the socket is closed; nothing is in flight. */
 void reactor_lock_hung_up(struct reactor_lock *lock);
-void reactor_lock_closed(struct reactor_lock *lock, bool clean);
+void reactor_lock_closed(struct reactor_lock *lock, bool clean, bool hung_up);
 void reactor_lock_left(struct reactor_lock *lock);
 struct lock_conn *reactor_lock_conn(struct reactor_lock *lock);
 /* Any thread, when all others are done with it. */

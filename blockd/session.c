@@ -40,6 +40,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,20 +183,29 @@ void session_event(struct session *s, uint32_t events)
 	}
 }
 
+/* Has the peer closed its side?  The event may not have been looked at yet. */
+static bool peer_has_closed(const struct session *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLRDHUP };
+
+	return s->hung_up || poll(&p, 1, 0) > 0;
+}
+
 void session_cut(struct session *s, const char *reason)
 {
-	bool clean;
+	bool clean, hung_up;
 
 	if (s->fd < 0)
 		return;
 	snprintf(s->reason, sizeof(s->reason), "%s", reason);
+	hung_up = s->adopt.lock && peer_has_closed(s);
 	close(s->fd); /* leaves the epoll set by itself */
 	s->fd = -1;
 	clean = transmit_state(s->transmit) == TRANSMIT_DONE &&
 		transmit_has_said_goodbye(s->transmit);
 	transmit_abort(s->transmit, reason);
 	if (s->adopt.lock)
-		reactor_lock_closed(s->adopt.lock, clean);
+		reactor_lock_closed(s->adopt.lock, clean, hung_up);
 	reactor_wake(s->reactor, s);
 }
 

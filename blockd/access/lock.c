@@ -40,91 +40,6 @@ void lock_touch(struct lock *lock)
 	lock->again = true;
 }
 
-bool lock_owns(const struct lock *lock, const struct lock_conn *conn)
-{
-	return lock->owner[0] && strcmp(lock->owner, conn->owner) == 0;
-}
-
-bool lock_is_heir(const struct lock *lock, const struct lock_conn *conn)
-{
-	if (lock->bound[0])
-		return strcmp(lock->bound, conn->owner) == 0;
-	return lock->heir[0] && lock_target_matches(lock->heir, conn->owner);
-}
-
-/* A connection of the owner that counts: it has the lock, or is about to. */
-static bool counts(const struct lock *lock, const struct lock_conn *conn)
-{
-	return conn->joined && !conn->gone && lock_owns(lock, conn) &&
-	       (conn->role != LOCK_WRITER || conn->epoch == lock->epoch);
-}
-
-static bool owner_is_here(const struct lock *lock)
-{
-	const struct lock_conn *c;
-
-	TAILQ_FOREACH (c, &lock->conns, link)
-		if (counts(lock, c))
-			return true;
-	return false;
-}
-
-/* All that the owner has are connections which their peer has closed. */
-static bool owner_leaves(const struct lock *lock)
-{
-	const struct lock_conn *c;
-	bool found = false;
-
-	TAILQ_FOREACH (c, &lock->conns, link)
-		if (counts(lock, c)) {
-			if (!c->leaving)
-				return false;
-			found = true;
-		}
-	return found;
-}
-
-/* Closed connections of this owner that have not ended yet. */
-static bool has_remains(const struct lock *lock, const struct lock_conn *of)
-{
-	const struct lock_conn *c;
-
-	TAILQ_FOREACH (c, &lock->conns, link)
-		if (c != of && (c->gone || c->leaving) && strcmp(c->owner, of->owner) == 0)
-			return true;
-	return false;
-}
-
-static bool has_others(const struct lock *lock, const struct lock_conn *of)
-{
-	const struct lock_conn *c;
-
-	TAILQ_FOREACH (c, &lock->conns, link)
-		if (c != of && c->role != LOCK_ASKING && strcmp(c->owner, of->owner) == 0)
-			return true;
-	return false;
-}
-
-static bool is_drained(const struct lock *lock)
-{
-	const struct lock_conn *c;
-
-	TAILQ_FOREACH (c, &lock->conns, link)
-		if (c->admitted && c->epoch != lock->epoch)
-			return false;
-	return true;
-}
-
-static bool heir_is_here(const struct lock *lock)
-{
-	const struct lock_conn *c;
-
-	TAILQ_FOREACH (c, &lock->conns, link)
-		if (!c->gone && c->role == LOCK_STANDS && lock_is_heir(lock, c))
-			return true;
-	return false;
-}
-
 enum lock_state lock_state(const struct lock *lock)
 {
 	if (lock->active)
@@ -158,7 +73,7 @@ void lock_no_heir(struct lock *lock)
 void lock_release(struct lock *lock)
 {
 	lock->owner[0] = '\0';
-	lock->active = lock->granted = false;
+	lock->active = lock->granted = lock->unsure = false;
 	lock_touch(lock);
 }
 
@@ -170,6 +85,10 @@ static void take(struct lock *lock, struct lock_conn *conn)
 	if (from)
 		lock_tell(lock, LOCK_EV_TAKEN, "%s takes the lock from %s, epoch %llu", conn->owner,
 			  lock->owner, (unsigned long long)lock->epoch + 1);
+	if (!lock_owns(lock, conn)) {
+		lock->written = lock->owner[0] || lock->heir[0];
+		lock->unsure = false;
+	}
 	snprintf(lock->owner, sizeof(lock->owner), "%s", conn->owner);
 	lock->active = true;
 	lock->granted = false;
@@ -180,11 +99,20 @@ static void take(struct lock *lock, struct lock_conn *conn)
 	lock_touch(lock);
 }
 
+/* Is the lock kept for the owner, whose last connection this was?  See lock.h for who is not. */
+static bool may_return(const struct lock *lock, const struct lock_conn *last)
+{
+	if (lock->policy.keep)
+		return true;
+	if (!last->can_return || !lock->policy.grace_ms)
+		return false;
+	return lock->written || !last->leaving || !lock_is_process(lock->owner);
+}
+
 /* `last`: the connection that ended. */
 static void owner_lost(struct lock *lock, const struct lock_conn *last, bool clean)
 {
-	if (!clean && lock->granted &&
-	    (lock->policy.keep || (last->can_return && lock->policy.grace_ms))) {
+	if (!clean && lock->granted && may_return(lock, last)) {
 		lock->active = lock->granted = false;
 		lock->owner_until_ms =
 			lock->policy.keep ? UINT64_MAX : lock->now_ms + lock->policy.grace_ms;
@@ -195,78 +123,10 @@ static void owner_lost(struct lock *lock, const struct lock_conn *last, bool cle
 		lock->again = true;
 		return;
 	}
-	lock_tell(lock, LOCK_EV_RELEASED, "released by %s, epoch %llu", lock->owner,
+	lock_tell(lock, LOCK_EV_RELEASED, "released by %s%s, epoch %llu", lock->owner,
+		  clean || !lock->granted || lock->written ? "" : ", which never wrote",
 		  (unsigned long long)lock->epoch);
 	lock_release(lock);
-}
-
-/* ---- what a connection may have ---- */
-
-enum judgement {
-	J_GRANT,   /* is the owner, all is ready */
-	J_SETTLE,  /* is the owner; durability, drain or its own closed connections are awaited */
-	J_REPLACE, /* is the owner and single: its other connections are closed first */
-	J_TAKE,	   /* becomes the owner */
-	J_STANDBY, /* may be there and read */
-	J_READER,
-	J_SOON,	    /* the owner is about to leave */
-	J_QUEUE,    /* policy: wait */
-	J_CONFLICT, /* not now */
-	J_FENCED,
-};
-
-static enum judgement judge_owner(const struct lock *lock, const struct lock_conn *conn)
-{
-	if (has_remains(lock, conn))
-		return J_SETTLE;
-	if (!lock->active || (conn->single && !conn->joined))
-		return J_TAKE;
-	return lock->saved_epoch == lock->epoch && is_drained(lock) ? J_GRANT : J_SETTLE;
-}
-
-static enum judgement by_policy(const struct lock *lock, const struct lock_conn *conn)
-{
-	if (conn->role != LOCK_ASKING)
-		return J_CONFLICT;
-	if (conn->wants_standby)
-		return J_STANDBY;
-	switch (lock->policy.second_writer) {
-	case LOCK_REFUSE:
-		return J_CONFLICT;
-	case LOCK_WAIT:
-		return J_QUEUE;
-	case LOCK_READONLY:
-		return J_READER;
-	case LOCK_STANDBY:
-		return J_STANDBY;
-	}
-	return J_CONFLICT;
-}
-
-static enum judgement judge_second(const struct lock *lock, const struct lock_conn *conn)
-{
-	if (lock_is_heir(lock, conn))
-		return conn->role == LOCK_STANDS ? J_TAKE : J_STANDBY;
-	if (conn->role == LOCK_ASKING && !conn->wants_standby &&
-	    (owner_leaves(lock) || (!lock->active && lock_is_process(lock->owner) &&
-				    lock->now_ms < conn->since_ms + LOCK_DEATH_MS)))
-		return J_SOON;
-	return by_policy(lock, conn);
-}
-
-static enum judgement judge(const struct lock *lock, const struct lock_conn *conn)
-{
-	if (lock_fence_matches(lock->fenced, conn->owner))
-		return J_FENCED;
-	if (conn->single && conn->role == LOCK_ASKING && !conn->joined && has_others(lock, conn))
-		return J_REPLACE;
-	if (lock_owns(lock, conn))
-		return judge_owner(lock, conn);
-	if (lock->owner[0])
-		return judge_second(lock, conn);
-	if (lock->heir[0] && !lock_is_heir(lock, conn))
-		return by_policy(lock, conn);
-	return has_remains(lock, conn) ? J_SETTLE : J_TAKE;
 }
 
 /* ---- doing it ---- */
@@ -309,6 +169,7 @@ static void grant(struct lock *lock, struct lock_conn *conn)
 	conn->joined = true;
 	conn->pending = conn->tired = false;
 	lock->granted = true;
+	lock->unsure = false;
 	if (lock->fenced[0]) { /* another has held it now */
 		lock->fenced[0] = '\0';
 		lock_touch(lock);
@@ -369,7 +230,7 @@ static void settle(struct lock *lock, struct lock_conn *conn)
 
 static void act(struct lock *lock, struct lock_conn *conn)
 {
-	switch (judge(lock, conn)) {
+	switch (lock_judge(lock, conn)) {
 	case J_GRANT:
 		grant(lock, conn);
 		break;
@@ -407,13 +268,13 @@ static void act(struct lock *lock, struct lock_conn *conn)
 
 static void expire(struct lock *lock)
 {
-	if (lock->heir[0] && lock->now_ms >= lock->heir_until_ms && !heir_is_here(lock)) {
+	if (lock->heir[0] && lock->now_ms >= lock->heir_until_ms && !lock_heir_is_here(lock)) {
 		lock_tell(lock, LOCK_EV_EXPIRED,
 			  "the handover to %s is over, nobody came; epoch %llu", lock->heir,
 			  (unsigned long long)lock->epoch);
 		lock_no_heir(lock);
 		lock_touch(lock);
-	} else if (lock->bound[0] && !heir_is_here(lock)) {
+	} else if (lock->bound[0] && !lock_heir_is_here(lock)) {
 		lock->bound[0] = '\0'; /* another that was named may come */
 	}
 	if (lock->owner[0] && !lock->active && lock->now_ms >= lock->owner_until_ms) {
@@ -426,7 +287,7 @@ static void expire(struct lock *lock)
 /* One that took the lock and was refused after all (no record): it is nobody's. */
 static void check_owner(struct lock *lock)
 {
-	if (!lock->active || owner_is_here(lock))
+	if (!lock->active || lock_owner_is_here(lock))
 		return;
 	lock_tell(lock, LOCK_EV_RELEASED, "released by %s, epoch %llu", lock->owner,
 		  (unsigned long long)lock->epoch);
@@ -488,7 +349,7 @@ uint64_t lock_deadline_ms(const struct lock *lock)
 	uint64_t at = UINT64_MAX;
 	const struct lock_conn *c;
 
-	if (lock->heir[0] && !heir_is_here(lock))
+	if (lock->heir[0] && !lock_heir_is_here(lock))
 		at = lock->heir_until_ms;
 	if (lock->owner[0] && !lock->active && lock->owner_until_ms < at)
 		at = lock->owner_until_ms;
@@ -517,37 +378,10 @@ bool lock_shares(const struct lock_conn *conn)
 	return !conn->single && !(slash && strncmp(slash + 1, "conn=", 5) == 0);
 }
 
-enum lock_verdict lock_predict(const struct lock *lock, const struct lock_conn *conn, char *text,
-			       size_t size)
-{
-	struct lock_conn asks = *conn;
-
-	asks.role = LOCK_ASKING;
-	asks.since_ms = lock->now_ms;
-	switch (judge(lock, &asks)) {
-	case J_GRANT:
-	case J_SETTLE:
-	case J_REPLACE:
-	case J_TAKE:
-	case J_SOON:
-	case J_QUEUE:
-		return LOCK_AS_WRITER;
-	case J_STANDBY:
-		return LOCK_AS_STANDBY;
-	case J_READER:
-		return LOCK_AS_READER;
-	case J_CONFLICT:
-	case J_FENCED:
-		break;
-	}
-	lock_refusal(lock, conn, text, size);
-	return LOCK_REFUSED;
-}
-
 enum lock_wait lock_change(struct lock_conn *conn)
 {
 	struct lock *lock = conn->lock;
-	enum judgement j;
+	enum lock_judgement j;
 
 	if (conn->role != LOCK_STANDS) {
 		if (!conn->announced)
@@ -559,7 +393,7 @@ enum lock_wait lock_change(struct lock_conn *conn)
 		conn->announced = true;
 		return lock->policy.disconnect ? LOCK_CUT : LOCK_MAY_NOT;
 	}
-	j = judge(lock, conn);
+	j = lock_judge(lock, conn);
 	if (j == J_FENCED || (j == J_CONFLICT && conn->tired))
 		return LOCK_MAY_NOT;
 	conn->pending = true;
@@ -581,13 +415,15 @@ void lock_hung_up(struct lock_conn *conn)
 void lock_close(struct lock_conn *conn, bool clean)
 {
 	struct lock *lock = conn->lock;
-	bool counted = counts(lock, conn);
+	bool counted = lock_counts(lock, conn);
 
 	if (conn->gone)
 		return;
 	conn->gone = true;
 	conn->pending = false;
-	if (counted && lock->active && !owner_is_here(lock))
+	if (conn->changed && lock_owns(lock, conn))
+		lock->written = true;
+	if (counted && lock->active && !lock_owner_is_here(lock))
 		owner_lost(lock, conn, clean);
 	lock_run(lock);
 }

@@ -42,6 +42,19 @@
  *
  * FLUSH never comes here: it acquires nothing and is never refused.  READ neither.
  *
+ * Who never wrote need not come back.  A process that closes its connections itself, without a DISC
+ * and without ever having sent a change, gives the lock back at once, although it lives on: it has
+ * looked at the size (fio opens in one process and writes in another).  The grace is for whoever
+ * has a guest's state to lose, so this is not for
+ *	- one that sent a change, in any of its connections since it took the lock from nobody, also
+ *	  one that was refused or never arrived whole (`changed`, kept in `written`), and one that
+ *	  lost its connection as such and came back;
+ *	- one that was handed the lock or found it reserved: a guest's memory came along;
+ *	- an owner of before a restart: what it did is not recorded;
+ *	- a connection that we cut, or that is lost without its peer having closed it;
+ *	- a holder ID, which says that it comes back, and `keep`.
+ * What it gives up is that nobody else writes between its reads; who needs that gives an ID.
+ *
  * What an attacker or an accident may do, and what stands against it:
  * - A fenced client connects anew and replays: refused by its owner text.  One that has no token
  *   of its own (plain TCP) is fenced by its scope, all of whose tokenless connections are refused.
@@ -52,6 +65,8 @@
  *   come back; nobody else has been granted anything.
  * - A grace that was running when the lock was broken: the owner is fenced, the grace forgotten.
  * - A restart during a handover: both are in the record.
+ * - A restart while a successor waits to be let in, then a break: whether it was let in is not
+ *   known, so it is fenced beside whom the break before fenced.
  */
 #ifndef BLOCKD_ACCESS_LOCK_H
 #define BLOCKD_ACCESS_LOCK_H
@@ -127,6 +142,7 @@ struct lock_conn {
 	bool tired;		    /* ... has waited in vain */
 	bool joined;		    /* is the owner's, or about to be */
 	bool announced;		    /* its first refusal as an ex-owner has been told */
+	bool changed;		    /* set by the caller: the peer has sent a change */
 	uint64_t since_ms;	    /* waiting began */
 	uint64_t until_ms;	    /* and ends */
 };
@@ -157,11 +173,13 @@ struct lock {
 	char owner[LOCK_TEXT_MAX + 1]; /* "": nobody */
 	bool active;		       /* false: reserved for the owner, until ... */
 	bool granted;		       /* active, and a connection has been let in */
+	bool written;		       /* the owner may have something to come back for */
+	bool unsure;		       /* let in before the restart, or not?  `fenced` is set */
 	uint64_t owner_until_ms;       /* UINT64_MAX: for ever */
 	uint64_t since_s;
-	char fenced[LOCK_TEXT_MAX + 1];
-	char heir[LOCK_TEXT_MAX + 1];  /* whom a handover or a break named; "": nobody */
-	char bound[LOCK_TEXT_MAX + 1]; /* the owner text of the one that came */
+	char fenced[LOCK_TEXT_MAX + 1]; /* a fence, or several with blanks in between */
+	char heir[LOCK_TEXT_MAX + 1];	/* whom a handover or a break named; "": nobody */
+	char bound[LOCK_TEXT_MAX + 1];	/* the owner text of the one that came */
 	uint64_t heir_until_ms;
 
 	uint64_t change, saving_change, saved_change; /* of the record, counted */
@@ -207,7 +225,7 @@ bool lock_shares(const struct lock_conn *conn);
 /* The peer has closed its side: what it sent before is still being served. */
 void lock_hung_up(struct lock_conn *conn);
 /* The socket is closed, nothing more will begin; `clean`: by a DISC that was served.  The caller
- * has brought can_return up to date. */
+ * has brought can_return up to date, and `leaving`: the peer had closed its side. */
 void lock_close(struct lock_conn *conn, bool clean);
 /* Behind lock_close(), when nothing is admitted any more. */
 void lock_leave(struct lock_conn *conn);
@@ -251,7 +269,9 @@ int lock_target_check(const char *text, char ret[LOCK_TEXT_MAX + 1], struct err 
 bool lock_target_matches(const char *target, const char *owner);
 /* What to fence so that this owner cannot come back. */
 void lock_fence_of(const char *owner, char ret[LOCK_TEXT_MAX + 1]);
-bool lock_fence_matches(const char *fence, const char *owner);
+/* The same beside those that are fenced already; where there is no room the first goes. */
+void lock_fence_add(const char *owner, char fences[LOCK_TEXT_MAX + 1]);
+bool lock_fence_matches(const char *fences, const char *owner);
 bool lock_is_process(const char *owner);
 bool lock_is_holder(const char *owner);
 /* An ID for holder=: 1 to 64 of letters, digits, "._-:". */

@@ -128,6 +128,8 @@ void lock_init(struct lock *lock, const struct lock_ops *ops, void *user,
 	if (owner_back || policy->keep) {
 		snprintf(lock->owner, sizeof(lock->owner), "%s", record->owner);
 		lock->owner_until_ms = policy->keep ? UINT64_MAX : loaded_ms + policy->grace_ms;
+		lock->written = true; /* for all we know */
+		lock->unsure = record->state == STATE_HELD_FENCED;
 	} else {
 		lock->change++; /* whoever it was cannot come back */
 	}
@@ -248,8 +250,10 @@ int lock_break(struct lock *lock, const char *to, uint64_t if_epoch, struct err 
 		  lock->owner[0] ? lock->owner : "nobody",
 		  lock->owner[0] ? " is fenced" : " held it", (unsigned long long)lock->epoch + 1);
 	/* one that has not been let in yet does not end the fence of the one before it */
-	if (lock->owner[0] && (lock->granted || !lock->active || !lock->fenced[0]))
+	if (lock->owner[0] && (lock->granted || !lock->fenced[0]))
 		lock_fence_of(lock->owner, lock->fenced);
+	else if (lock->owner[0] && lock->unsure)
+		lock_fence_add(lock->owner, lock->fenced);
 	lock_no_heir(lock);
 	lock_release(lock);
 	lock->epoch++;

@@ -106,13 +106,38 @@ void lock_fence_of(const char *owner, char ret[LOCK_TEXT_MAX + 1])
 		snprintf(ret, LOCK_TEXT_MAX + 1, "%s", owner);
 }
 
-bool lock_fence_matches(const char *fence, const char *owner)
+void lock_fence_add(const char *owner, char fences[LOCK_TEXT_MAX + 1])
 {
-	if (strcmp(token_of(fence), "conn=*") == 0)
-		return scope_len(fence) == scope_len(owner) &&
-		       strncmp(fence, owner, scope_len(fence)) == 0 &&
+	char fence[LOCK_TEXT_MAX + 1], all[2 * LOCK_TEXT_MAX + 2];
+	const char *from = all;
+
+	lock_fence_of(owner, fence);
+	snprintf(all, sizeof(all), "%s%s%s", fences, fences[0] ? " " : "", fence);
+	while (strlen(from) > LOCK_TEXT_MAX)
+		from += strcspn(from, " ") + 1;
+	strcpy(fences, from);
+}
+
+static bool fence_matches(const char *fence, size_t len, const char *owner)
+{
+	size_t scope = scope_len(fence);
+
+	if (scope < len && len - scope == strlen("/conn=*") && begins(token_of(fence), "conn=*"))
+		return scope == scope_len(owner) && strncmp(fence, owner, scope) == 0 &&
 		       begins(token_of(owner), "conn=");
-	return fence[0] && strcmp(fence, owner) == 0;
+	return strlen(owner) == len && strncmp(fence, owner, len) == 0;
+}
+
+bool lock_fence_matches(const char *fences, const char *owner)
+{
+	while (*fences) {
+		size_t len = strcspn(fences, " ");
+
+		if (fence_matches(fences, len, owner))
+			return true;
+		fences += len + (fences[len] == ' ');
+	}
+	return false;
 }
 
 static const char *time_text(uint64_t s, char buf[32])

@@ -290,7 +290,10 @@ static void begin_admitted(struct transmit *t, enum nbd_error error)
 
 static bool lock_is_against(const struct transmit *t, const struct request *q)
 {
-	return t->lock && validate_is_change(q->cmd) && !lock_admits(t->lock);
+	if (!t->lock || !validate_is_change(q->cmd))
+		return false;
+	t->lock->changed = true;
+	return !lock_admits(t->lock);
 }
 
 static void begin_request(struct transmit *t)

@@ -14,6 +14,9 @@
  *	- once a break has been answered, or a successor let in, nothing older takes effect, and
  *	  nothing of a closed connection once its owner has been let in anew;
  *	- who was fenced is not let in before another held the lock, or an administrator allowed it;
+ *	- while an owner that can come back may do so, because it has changed something and lost its
+ *	  connections without a goodbye, nobody else is let in, and none that has changed anything
+ *	  is taken for one that never wrote;
  *	- a write that was answered well took effect once, one that was refused never, a refusal is
  *	  EPERM, and a FLUSH is never refused.
  *
@@ -79,16 +82,20 @@ static struct sim {
 	uint64_t last_epoch, barrier;
 	char last_owner[LOCK_TEXT_MAX + 1];
 	char fenced[LOCK_TEXT_MAX + 1];
+	bool wrote; /* the owner, since it took the lock from nobody or was handed it */
+	char holder[LOCK_TEXT_MAX + 1]; /* was let in, and holds the lock since */
+	char kept_for[LOCK_TEXT_MAX + 1];
+	uint64_t kept_until_ms, unwritten_epoch;
 	uint64_t break_epoch, break_change;
 	bool break_waits;
 	char break_fences[LOCK_TEXT_MAX + 1];
 	/* what was seen */
-	uint64_t effects, grants, breaks, handovers, takes, restarts, refusals, replies;
+	uint64_t effects, grants, breaks, handovers, takes, restarts, refusals, replies, unwritten;
 } * sim;
 
 static struct {
 	uint64_t runs, steps, effects, grants, breaks, handovers, takes, restarts, refusals,
-		replies;
+		replies, unwritten;
 } totals;
 
 __attribute__((noreturn, format(printf, 1, 2))) static void failed(const char *fmt, ...)
@@ -113,6 +120,12 @@ static void is_let_in(const struct lock_conn *conn, bool asked)
 		failed("%s is let in at epoch %llu though it was fenced", conn->owner,
 		       (unsigned long long)conn->epoch);
 	sim->fenced[0] = '\0';
+	strcpy(sim->holder, conn->owner);
+	if (sim->kept_for[0] && strcmp(sim->kept_for, conn->owner) &&
+	    sim->now_ms < sim->kept_until_ms)
+		failed("%s is let in though %s, which has written, may come back", conn->owner,
+		       sim->kept_for);
+	sim->kept_for[0] = '\0';
 	for (unsigned i = 0; i < CONNS; i++) {
 		struct conn *c = &sim->conns[i];
 
@@ -159,6 +172,10 @@ static void effect(void *user, const struct thin_req *req)
 	if (c->lock.epoch == sim->last_epoch && strcmp(c->lock.owner, sim->last_owner))
 		failed("epoch %llu belongs to %s and to %s", (unsigned long long)c->lock.epoch,
 		       sim->last_owner, c->lock.owner);
+	if (c->lock.epoch == sim->unwritten_epoch)
+		failed("a change of epoch %llu, whose owner was said never to have written",
+		       (unsigned long long)c->lock.epoch);
+	sim->wrote |= c->lock.epoch == sim->lock.epoch;
 	sim->last_epoch = c->lock.epoch;
 	snprintf(sim->last_owner, sizeof(sim->last_owner), "%s", c->lock.owner);
 }
@@ -272,8 +289,20 @@ static void on_cut(void *user, struct lock_conn *lc, const char *reason)
 static void on_event(void *user, enum lock_event event, const char *text)
 {
 	(void)user;
-	(void)text;
 	sim->takes += event == LOCK_EV_TAKEN;
+	if (event == LOCK_EV_RELEASED && strstr(text, "never wrote")) {
+		if (sim->wrote)
+			failed("who has written is said never to have: %s", text);
+		sim->unwritten_epoch = sim->lock.epoch;
+		sim->unwritten++;
+	}
+	if (event == LOCK_EV_RELEASED || event == LOCK_EV_EXPIRED || event == LOCK_EV_BROKEN) {
+		sim->wrote = false;
+		sim->holder[0] = '\0';
+	} else if (event == LOCK_EV_TAKEN)
+		sim->wrote = true; /* a guest's memory came along */
+	if (event == LOCK_EV_BROKEN || event == LOCK_EV_HANDOVER)
+		sim->kept_for[0] = '\0';
 	if (getenv("SIM_VERBOSE"))
 		printf("%llu %s: %s\n", (unsigned long long)sim->step, lock_event_name(event),
 		       text);
@@ -428,6 +457,22 @@ static void conn_replies(struct conn *c)
 		}
 }
 
+/* The last connection of an owner that has written is lost: for whom must the lock be kept? */
+static void judge_loss(const struct conn *lost)
+{
+	const struct lock *l = &sim->lock;
+
+	if (lost->bye || !sim->wrote || !lost->lock.can_return || l->heir[0] ||
+	    lost->lock.role != LOCK_WRITER || lost->lock.epoch != l->epoch)
+		return;
+	for (unsigned i = 0; i < CONNS; i++)
+		if (sim->conns[i].used && !sim->conns[i].dead &&
+		    !strcmp(sim->conns[i].lock.owner, lost->lock.owner))
+			return;
+	strcpy(sim->kept_for, lost->lock.owner);
+	sim->kept_until_ms = l->policy.keep ? UINT64_MAX : sim->now_ms + l->policy.grace_ms;
+}
+
 static void conn_turn(struct conn *c)
 {
 	enum transmit_state state;
@@ -444,6 +489,7 @@ static void conn_turn(struct conn *c)
 			c->dead = true;
 			c->bye = state == TRANSMIT_DONE && transmit_has_said_goodbye(c->t);
 			transmit_abort(c->t, "");
+			judge_loss(c);
 			lock_close(&c->lock, c->bye);
 		}
 	}
@@ -510,7 +556,7 @@ static void do_break(void)
 	if (rng_percent(&sim->rng, 40))
 		some_target(to, sizeof(to));
 	sim->break_fences[0] = '\0';
-	if (sim->lock.owner[0] && (sim->lock.granted || !sim->lock.active))
+	if (sim->lock.owner[0] && strcmp(sim->lock.owner, sim->holder) == 0)
 		lock_fence_of(sim->lock.owner, sim->break_fences);
 	sim->break_waits = true;
 	sim->break_epoch = before + 1;
@@ -533,7 +579,8 @@ static void administer(void)
 	case 2:
 	case 3:
 		some_target(to, sizeof(to));
-		sim->handovers += !lock_handover(&sim->lock, to, rng_below(&sim->rng, 60000), 0, NULL);
+		sim->handovers +=
+			!lock_handover(&sim->lock, to, rng_below(&sim->rng, 60000), 0, NULL);
 		break;
 	case 4:
 		(void)lock_cancel(&sim->lock, NULL);
@@ -560,6 +607,14 @@ static void load(void)
 		  sim->now_ms, sim->now_ms, 1000000 + sim->now_ms / 1000);
 	snprintf(sim->incarnation, sizeof(sim->incarnation), "%llx",
 		 (unsigned long long)rng_below(&sim->rng, 1u << 20));
+	if (!sim->lock.owner[0]) {
+		sim->wrote = false;
+		sim->holder[0] = '\0';
+	}
+	if (sim->now_ms >= sim->kept_until_ms)
+		sim->kept_for[0] = '\0';
+	if (!policy.keep && sim->kept_for[0])
+		sim->kept_until_ms = sim->now_ms + policy.grace_ms;
 	lock_run(&sim->lock);
 }
 
@@ -586,8 +641,10 @@ static void pass_time(void)
 	static const uint64_t steps[] = { 1, 10, 500, 2000, 31000, 400000 };
 
 	clock_to(sim->now_ms + steps[rng_below(&sim->rng, 6)]);
-	if (rng_percent(&sim->rng, 20) && lock_is_process(sim->lock.owner) && !sim->lock.active)
+	if (rng_percent(&sim->rng, 20) && lock_is_process(sim->lock.owner) && !sim->lock.active) {
+		sim->kept_for[0] = '\0';
 		lock_owner_died(&sim->lock);
+	}
 	lock_run(&sim->lock);
 }
 
@@ -682,6 +739,7 @@ static void run(uint64_t seed, uint64_t steps)
 	totals.restarts += sim->restarts;
 	totals.refusals += sim->refusals;
 	totals.replies += sim->replies;
+	totals.unwritten += sim->unwritten;
 	fake_thin_settle(sim->pool);
 	fake_thin_forget(sim->pool);
 	thin_vol_close(sim->vol);
@@ -712,11 +770,12 @@ int main(int argc, char **argv)
 	while (time(NULL) < end);
 	printf("note: write lock: %llu races, %llu steps, %llu changes took effect, %llu grants, "
 	       "%llu refused changes, %llu breaks, %llu handovers (%llu taken), %llu restarts, "
-	       "%llu replies\n",
+	       "%llu replies, %llu that never wrote\n",
 	       (unsigned long long)totals.runs, (unsigned long long)totals.steps,
 	       (unsigned long long)totals.effects, (unsigned long long)totals.grants,
 	       (unsigned long long)totals.refusals, (unsigned long long)totals.breaks,
 	       (unsigned long long)totals.handovers, (unsigned long long)totals.takes,
-	       (unsigned long long)totals.restarts, (unsigned long long)totals.replies);
-	return totals.takes && totals.refusals && totals.restarts ? 0 : 1;
+	       (unsigned long long)totals.restarts, (unsigned long long)totals.replies,
+	       (unsigned long long)totals.unwritten);
+	return totals.unwritten && totals.takes && totals.refusals && totals.restarts ? 0 : 1;
 }
