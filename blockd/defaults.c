@@ -32,7 +32,7 @@ void defaults_derive(uint64_t memory_bytes, size_t pool_count, uint64_t pool_byt
 	uint64_t share = memory_bytes / 4 / pool_count, taken;
 	struct defaults d;
 
-	d.cache_bytes = within(pool_bytes / 256, CACHE_MIN, share / 4);
+	d.cache_bytes = within(pool_bytes / 64, CACHE_MIN, share / 4);
 	d.buffer_bytes = within(share / 16, BUFFERS_MIN, BUFFERS_MAX);
 	taken = d.cache_bytes + d.buffer_bytes + d.buffer_bytes / 2;
 	d.data_cache_bytes = within(share > taken ? share - taken : 0, 0, share / 2);
