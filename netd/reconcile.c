@@ -269,9 +269,12 @@ int reconcile_apply(struct reconcile *r, struct conf *c, enum reconcile_mode mod
 	struct err sub = { 0 };
 	struct sight s = { 0 };
 	int rc = sight_take(r->nl, &r->vlan_caps, r->mac_salt, &s, &sub);
+	size_t tunnel_count = 0;
 
 	tell_queue(r, c);
 	rc = rc < 0 ? rc : prepare(c, &s, mode != RECONCILE_STRICT, &want, &sub);
+	if (rc == 0 && ret_count) /* before ports and devices are taken */
+		tunnel_count = tunnels_diff(r->tunnels, want.tunnels, want.tunnel_count, NULL, NULL);
 	rc = rc < 0 ? rc : prepare_tunnels(r, &want, mode, &sub);
 	if (rc == 0) {
 		rc = apply_plan(r, &s, &want, ret_count, &sub);
@@ -280,6 +283,8 @@ int reconcile_apply(struct reconcile *r, struct conf *c, enum reconcile_mode mod
 	}
 	if (rc == 0) {
 		r->stats.apply_count++;
+		if (ret_count)
+			*ret_count += tunnel_count;
 		reconcile_around(r, c, &want, &s);
 		reconcile_put_in_force(r, c, &want);
 	}

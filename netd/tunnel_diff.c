@@ -62,6 +62,12 @@ static void diff_running(struct one *o, const struct tunnel_want *w, struct coun
 	for (size_t i = 0; i < w->peer_count; i++) {
 		const struct known *k = tunnels_known(o, w->peers[i].key);
 
+		const uint8_t *former =
+			k ? k->old_key
+			  : tunnels_former_key(o, w, w->peers[i].name, w->peers[i].key);
+
+		if (former)
+			memcpy(more[i].old_key, former, KEY_LEN);
 		if (w->peers[i].psk_file)
 			(void)!keyfile_read(w->peers[i].psk_file, more[i].psk, NULL);
 		if (w->peers[i].endpoint &&

@@ -14,7 +14,6 @@
 #define STALE_S	     180  /* a session ends with it */
 #define ASK_FIRST_MS 5000
 #define ASK_LAST_MS  300000
-#define RETIRE_S     185 /* sessions of an old key have ended */
 
 static const uint8_t zero_key[KEY_LEN];
 
@@ -35,7 +34,7 @@ void tunnels_look_later(struct tunnels *t)
 			waits = waits || named || memcmp(k->old_key, zero_key, KEY_LEN) != 0;
 		}
 	for (struct one *o = t->first; o; o = o->next)
-		waits = waits || o->retire_ms;
+		waits = waits || o->rotates;
 	for (size_t i = 0; i < t->want_count; i++)
 		waits = waits || !tunnels_find(t, t->want[i].name);
 	if (waits)
@@ -141,39 +140,23 @@ void tunnels_ask_stale(struct one *o, const struct tunnel_view *view)
  * ---------------------------------------------------------------------------------
  */
 
-/* The old half goes when the new one has its networks and the old sessions have ended. */
 void tunnels_retire(struct one *o, const struct tunnel_view *view)
 {
-	uint64_t now = loop_now_ms();
-	bool waiting = false;
-
+	o->rotates = false;
 	for (size_t i = 0; i < view->peer_count; i++) {
 		const struct tunnel_view_peer *old = &view->peers[i];
-		const struct tunnel_view_peer *new =
-			old->replaced ? tunnel_view_find(view, old->successor) : NULL;
+		struct known *k = old->replaced ? tunnels_known(o, old->successor) : NULL;
 		char text[160], hex[KEY_HEX_MAX];
-		struct known *k;
 
-		if (!old->replaced)
-			continue;
-		waiting = true;
-		if (!new || !new->allowed_count || old->allowed_count)
-			continue; /* it was not heard yet */
-		if (!o->retire_ms || o->retire_ms == 1)
-			o->retire_ms = now + RETIRE_S * 1000;
-		if (now < o->retire_ms)
+		o->rotates = o->rotates || old->replaced;
+		if (!k || !tunnel_view_retires(view, old, loop_now_ms(), &k->retire_ms))
 			continue;
 		snprintf(text, sizeof(text), "public_key=%s\nremove=true\n",
 			 key_format_hex(old->key, hex));
-		if (wg_host_set(o->host, text, NULL) == 0)
-			log_info(o->name, "an old key of a peer is let go");
-		k = tunnels_known(o, old->successor);
-		if (k)
-			memset(k->old_key, 0, KEY_LEN);
-		o->retire_ms = 1;
+		if (wg_host_set(o->host, text, NULL) < 0)
+			continue;
+		log_info(o->name, "peer %s: its old key is let go", k->name);
+		memset(k->old_key, 0, KEY_LEN);
+		k->retire_ms = 0;
 	}
-	if (!waiting)
-		o->retire_ms = 0;
-	else if (!o->retire_ms)
-		o->retire_ms = 1; /* something to wait for */
 }

@@ -168,6 +168,21 @@ void tunnel_view_clear(struct tunnel_view *v)
 	OPENSSL_cleanse(v, sizeof(*v));
 }
 
+bool tunnel_view_retires(const struct tunnel_view *v, const struct tunnel_view_peer *old,
+			 uint64_t now_ms, uint64_t *at_ms)
+{
+	const struct tunnel_view_peer *new =
+		old->replaced ? tunnel_view_find(v, old->successor) : NULL;
+
+	if (!new || !new->allowed_count || old->allowed_count) {
+		*at_ms = 0; /* not heard yet, or the networks came back */
+		return false;
+	}
+	if (!*at_ms)
+		*at_ms = now_ms + TUNNEL_RETIRE_MS;
+	return now_ms >= *at_ms;
+}
+
 /* --- differences ----------------------------------------------------------------------------- */
 
 static int compare_want(const void *key, const void *peer)

@@ -55,6 +55,15 @@ void tunnel_view_clear(struct tunnel_view *v) __attribute__((nonnull));
 struct tunnel_view_peer *tunnel_view_find(const struct tunnel_view *v, const uint8_t key[KEY_LEN])
 	__attribute__((nonnull));
 
+/*
+ * A rotated key goes when its successor has its networks, hence was heard, and the old sessions
+ * have ended since.  *at_ms is when, 0 until it is known (the caller keeps it, one for each).
+ */
+#define TUNNEL_RETIRE_MS 185000 /* a session lives for 180 s */
+bool tunnel_view_retires(const struct tunnel_view *v, const struct tunnel_view_peer *old,
+			 uint64_t now_ms, uint64_t *at_ms)
+	__attribute__((nonnull, warn_unused_result));
+
 /* --- what is wanted --------------------------------------------------------------------------- */
 
 struct tunnel_peer_want {

@@ -389,16 +389,17 @@ void tunnels_abort(struct tunnels *t)
 /* --- apply ---------------------------------------------------------------------------------------
  */
 
-/* A peer of that name had another key. */
-static void note_rotation(const struct one *o, const struct tunnel_want *w, struct known *k)
+const uint8_t *tunnels_former_key(const struct one *o, const struct tunnel_want *w,
+				  const char *name, const uint8_t key[KEY_LEN])
 {
 	for (size_t i = 0; i < o->known_count; i++) {
 		const struct known *old = &o->known[i];
 
-		if (strcmp(old->name, k->name) == 0 && memcmp(old->key, k->key, KEY_LEN) != 0 &&
+		if (strcmp(old->name, name) == 0 && memcmp(old->key, key, KEY_LEN) != 0 &&
 		    !tunnel_want_find(w, old->key))
-			memcpy(k->old_key, old->key, KEY_LEN);
+			return old->key;
 	}
+	return NULL;
 }
 
 /* What is known of the wanted peers, from what was known before. */
@@ -415,9 +416,12 @@ static int renew_known(struct one *o, const struct tunnel_want *w)
 	for (size_t i = 0; i < w->peer_count; i++) {
 		const struct tunnel_peer_want *p = &w->peers[i];
 		const struct known *was = tunnels_known(o, p->key);
+		const uint8_t *former = was ? NULL : tunnels_former_key(o, w, p->name, p->key);
 
 		if (was)
 			v[i] = *was;
+		if (former)
+			memcpy(v[i].old_key, former, KEY_LEN);
 		memcpy(v[i].key, p->key, KEY_LEN);
 		snprintf(v[i].name, sizeof(v[i].name), "%s", p->name);
 		v[i].text = p->endpoint ? strdup(p->endpoint) : NULL;
@@ -427,8 +431,6 @@ static int renew_known(struct one *o, const struct tunnel_want *w)
 			v[i].told = false;
 			v[i].why[0] = '\0';
 		}
-		if (!was)
-			note_rotation(o, w, &v[i]);
 	}
 	clear_known(o->known, o->known_count);
 	o->known = v;
@@ -441,10 +443,10 @@ static int renew_known(struct one *o, const struct tunnel_want *w)
 }
 
 /*
- * netd was away: netd-wg knows better where a peer is than the configuration.  (Should that be
- * wrong, the handshake gets stale, and a name is asked for again.)
+ * netd was away: netd-wg knows better where a peer is than the configuration (should that be wrong,
+ * the handshake gets stale, and a name is asked for again), and which keys are being rotated.
  */
-static void leave_endpoints(struct one *o)
+static void learn_from(struct one *o)
 {
 	struct tunnel_view view;
 
@@ -456,6 +458,8 @@ static void leave_endpoints(struct one *o)
 		if (p && p->endpoint[0] && p->session)
 			o->known[i].told = true;
 	}
+	for (size_t i = 0; i < view.peer_count; i++)
+		o->rotates = o->rotates || view.peers[i].replaced;
 	tunnel_view_clear(&view);
 }
 
@@ -476,7 +480,7 @@ static int apply_one(struct tunnels *t, const struct tunnel_want *w, struct err 
 	if (r < 0)
 		return err_set(err, r, "tunnel %s: out of memory", w->name);
 	if (first)
-		leave_endpoints(o);
+		learn_from(o);
 	o->want = w;
 	r = sync_all(o, w, err);
 	o->fresh = false;

@@ -16,6 +16,7 @@ struct known {
 	uint64_t asked_ms, wait_ms;
 	char why[96];
 	uint8_t old_key[KEY_LEN]; /* zero, or the key that it takes over from */
+	uint64_t retire_ms;	  /* when that is let go; 0: not known yet */
 };
 
 struct one {
@@ -32,7 +33,8 @@ struct one {
 	uint64_t restart_ms, started_ms;
 	struct known *known;
 	size_t known_count;
-	uint64_t crash_count, unresolved_count, retire_ms;
+	uint64_t crash_count, unresolved_count;
+	bool rotates; /* an old key is there still */
 	struct one *next;
 };
 
@@ -51,6 +53,9 @@ struct tunnels {
 /* tunnels.c */
 struct one *tunnels_find(struct tunnels *t, const char *name);
 struct known *tunnels_known(struct one *o, const uint8_t key[KEY_LEN]);
+/* What peer `name` of `w` had before `key`; NULL: it is new, or it had that one. */
+const uint8_t *tunnels_former_key(const struct one *o, const struct tunnel_want *w,
+				  const char *name, const uint8_t key[KEY_LEN]);
 int tunnels_view(struct one *o, struct tunnel_view *ret, struct err *err);
 /* Keys, peers, endpoints that netd-wg was not told yet: as differences. */
 int tunnels_sync_peers(struct one *o, const struct tunnel_want *w, struct err *err);
