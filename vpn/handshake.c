@@ -3,9 +3,9 @@
  * Handshakes: messages made, sent, taken.
  *
  * An initiation is checked cheapest first: length, MAC1 (does the sender know our key?), under load
- * MAC2 (does it receive where it claims to be?) and the rate of its source, then one X25519 (whose
- * is it?), the proof by the static keys, the timestamp, the rate of the peer.  Only then anything
- * of the peer changes.
+ * MAC2 or an answer to us (does it receive where it claims to be?) and the rate of its source, then
+ * one X25519 (whose is it?), the proof by the static keys, the timestamp, the rate of the peer.
+ * Only then anything of the peer changes.
  *
  * The two roles do not share state: as initiator a peer has one handshake that waits for its
  * answer; as responder the answer is made at once and only a session is kept.  So when both sides
@@ -345,6 +345,19 @@ static enum vpn_verdict cookie_give(struct vpn *v, const struct vpn_endpoint *fr
 	return VPN_COOKIE;
 }
 
+/* Who knows the index of an initiation of ours has received it: as good as a cookie. */
+static bool is_awaited(struct vpn *v, const uint8_t *msg, size_t len)
+{
+	struct message_response m;
+	const struct peer *p;
+
+	if (message_type(msg, len) != VPN_TYPE_RESPONSE)
+		return false;
+	memcpy(&m, msg, sizeof(m));
+	p = addressee(v, le32_get(m.receiver), true);
+	return p && p->handshake.state == NOISE_INITIATION_SENT;
+}
+
 /* May this message cost us a calculation?  VPN_OK: yes. */
 static enum vpn_verdict admit(struct vpn *v, const struct vpn_endpoint *from, const uint8_t *msg,
 			      size_t len, size_t backlog, uint64_t now_ns)
@@ -360,7 +373,7 @@ static enum vpn_verdict admit(struct vpn *v, const struct vpn_endpoint *from, co
 		cookie_guard_renew(&v->guard, secret, now_ns);
 		OPENSSL_cleanse(secret, sizeof(secret));
 	}
-	if (!cookie_mac2_right(&v->guard, &v->crypto, msg, len, from))
+	if (!is_awaited(v, msg, len) && !cookie_mac2_right(&v->guard, &v->crypto, msg, len, from))
 		return cookie_give(v, from, msg, len, now_ns);
 	return ratelimit_allow(v->ratelimit, from, now_ns) ? VPN_OK : VPN_LIMITED;
 }

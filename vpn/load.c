@@ -11,6 +11,8 @@
  *	new	2000 a second to addresses that got fewer than four in this second
  *	any	1000 a second to the others, and when the first are used up
  *
+ * each up to a second's at once: peers that come back together ask together.
+ *
  * A peer asks once in five seconds, so it is new, and is answered whatever number of real hosts
  * flood us.  Addresses that are made up share the first with it: at 10,000 a second it gets its
  * cookie at the third try or so.  The second is for a peer in whose name somebody floods us.
@@ -79,8 +81,7 @@ static bool is_new(struct load *l, const struct vpn_endpoint *to, uint64_t now_n
 
 bool load_may_reply(struct load *l, const struct vpn_endpoint *to, uint64_t now_ns)
 {
-	if (is_new(l, to, now_ns) &&
-	    take(&l->new_full_ns, LOAD_NEW_RATE, LOAD_NEW_RATE / LOAD_REPLY_PART, now_ns))
+	if (is_new(l, to, now_ns) && take(&l->new_full_ns, LOAD_NEW_RATE, LOAD_NEW_RATE, now_ns))
 		return true;
-	return take(&l->any_full_ns, LOAD_ANY_RATE, LOAD_ANY_RATE / LOAD_REPLY_PART, now_ns);
+	return take(&l->any_full_ns, LOAD_ANY_RATE, LOAD_ANY_RATE, now_ns);
 }

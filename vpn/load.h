@@ -12,16 +12,15 @@
 
 #include "vpn/message.h"
 
-#define LOAD_BACKLOG	512
-#define LOAD_BURST	1024
-#define LOAD_RATE	500
-#define LOAD_HOLD_NS	SECOND_NS
-#define LOAD_VAIN_COST	4 /* what a calculation in vain costs, in handshakes */
-#define LOAD_SOURCES	4096
-#define LOAD_NEW_RATE	2000 /* cookie replies a second to addresses that had few lately */
-#define LOAD_ANY_RATE	1000 /* and to others */
-#define LOAD_NEW_MAX	4    /* "few": so many in a second */
-#define LOAD_REPLY_PART 10   /* of a second's replies may go at once */
+#define LOAD_BACKLOG   1024
+#define LOAD_BURST     1024
+#define LOAD_RATE      500
+#define LOAD_HOLD_NS   SECOND_NS
+#define LOAD_VAIN_COST 4 /* what a calculation in vain costs, in handshakes */
+#define LOAD_SOURCES   4096
+#define LOAD_NEW_RATE  2000 /* cookie replies a second to addresses that had few lately */
+#define LOAD_ANY_RATE  1000 /* and to others */
+#define LOAD_NEW_MAX   4    /* "few": so many in a second */
 
 struct load {
 	unsigned burst, rate;

@@ -297,7 +297,7 @@ const char *vpn_verdict_name(enum vpn_verdict v); /* for metrics: "replayed" */
 
 /*
  * A handshake message (type 1 to 3) that came from `from`; the answer leaves by ops->send().
- * `backlog` is how many more such messages wait: from 512 on the device counts as under load.
+ * `backlog` is how many more such messages wait: from 1024 on the device counts as under load.
  * A message is only read.  [owner]
  */
 enum vpn_verdict vpn_receive(struct vpn *v, const struct vpn_endpoint *from, const uint8_t *msg,

@@ -13,7 +13,7 @@
 
 #include "vpn/vpn.h"
 
-#define BACKLOG_MAX 1024 /* a power of two; half of it makes the device feel load (vpn_receive())  \
+#define BACKLOG_MAX 2048 /* a power of two; half of it makes the device feel load (vpn_receive())  \
 			  */
 
 struct backlog;

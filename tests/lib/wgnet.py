@@ -93,6 +93,11 @@ class Wg:
         self.host.sh("ip", "address", "add", self.inner6 + "/64", "dev", self.name, "nodad")
         self.host.sh("ip", "link", "set", self.name, "mtu", self.mtu, "up")
 
+    def stop(self):
+        """The device goes with it."""
+        self.process.terminate()
+        self.process.wait()
+
     def path(self, what):
         return os.path.join(WORK, f"{self.name}.{what}")
 
