@@ -106,9 +106,8 @@ static char *delta(const struct config *c)
 
 	said = (struct lines){ 0 };
 	look(&view);
-	assert_int_equal(tunnel_delta(&c->want, c->private_key, c->more, &view, take_line, &said,
-				      &text),
-			 0);
+	assert_int_equal(
+		tunnel_delta(&c->want, c->private_key, c->more, &view, take_line, &said, &text), 0);
 	tunnel_view_clear(&view);
 	return text;
 }
@@ -399,7 +398,8 @@ static void test_texts(void **state)
 	assert_int_equal(tunnel_view_parse(text, &v), 0);
 	assert_int_equal(v.peer_count, 0);
 	tunnel_view_clear(&v);
-	/* a later netd-wg says more: that is passed over; so are more counters than there is room */
+	/* a later netd-wg says more: that is passed over; so are more counters than there is room
+	 */
 	strcpy(text, "count_ok=7\ncolour=green\n"
 		     "public_key=5fc4e1e0d5b2a3948576675849302112031425364758697a8b9cadbecfd0e1f2\n"
 		     "mood=good\nlast_received_ago_ms=12\nsession=1\n");

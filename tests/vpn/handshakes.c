@@ -213,7 +213,7 @@ static void not_too_fast(void **state)
 		vpn_peer_handshake(net->host[0].vpn, net->host[0].peer[1], net->now_ns);
 		host_peer(net, 0, 1)->due_ns[TIMER_RETRANSMIT] = 0;
 		vpn_peer_handshake(net->host[0].vpn, net->host[0].peer[1], net->now_ns);
-		net_run(net, MS);
+		net_run(net, i == 1 ? 19 * MS : MS);
 		assert_int_equal(
 			net_deliver(net, 1, &net->host[0].at, s.last[1].data, s.last[1].len),
 			i == 1 ? VPN_LIMITED : VPN_OK);

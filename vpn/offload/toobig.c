@@ -42,9 +42,9 @@ static bool is_zero(const uint8_t *p, size_t len)
 static bool is_error4(uint8_t type)
 {
 	switch (type) {
-	case 0:	 /* echo reply */
-	case 8:	 /* echo */
-	case 9:	 /* router advertisement, solicitation */
+	case 0: /* echo reply */
+	case 8: /* echo */
+	case 9: /* router advertisement, solicitation */
 	case 10:
 	case 13: /* timestamp, its reply */
 	case 14:
@@ -100,7 +100,8 @@ static bool may_answer6(const uint8_t *ip, size_t len)
 	uint8_t next;
 	size_t at;
 
-	if (src[0] == 0xff || is_zero(src, 16) || dst[0] == 0xff || !find_upper(ip, len, &next, &at))
+	if (src[0] == 0xff || is_zero(src, 16) || dst[0] == 0xff ||
+	    !find_upper(ip, len, &next, &at))
 		return false;
 	/* errors have the high bit clear; 137 is a redirect */
 	return next != PROTOCOL_ICMP6 || (at < len && ip[at] >= 128 && ip[at] != 137);

@@ -173,8 +173,7 @@ static void check_answer(const struct packet_spec *s, size_t len, uint16_t mtu, 
 	uint8_t tail[4] = { 0, 58, (uint8_t)((quoted + 8) >> 8), (uint8_t)(quoted + 8) };
 
 	assert_true(got > s->l2_len && total <= most);
-	assert_int_equal(quoted, len - s->l2_len < most - l3 - 8 ? len - s->l2_len
-								 : most - l3 - 8);
+	assert_int_equal(quoted, len - s->l2_len < most - l3 - 8 ? len - s->l2_len : most - l3 - 8);
 	assert_memory_equal(icmp + 8, asked, quoted);
 	if (s->l2_len) {
 		assert_memory_equal(answer, packet + 6, 6);
@@ -188,9 +187,9 @@ static void check_answer(const struct packet_spec *s, size_t len, uint16_t mtu, 
 		assert_memory_equal(ip + 24, asked + 8, 16);
 		assert_true(icmp[0] == 2 && icmp[1] == 0);
 		assert_int_equal(icmp[6] << 8 | icmp[7], mtu < 1280 ? 1280 : mtu);
-		assert_int_equal(slow_sum(icmp, quoted + 8,
-					  slow_sum(tail, 4, slow_sum(ip + 8, 32, 0))),
-				 0xffff);
+		assert_int_equal(
+			slow_sum(icmp, quoted + 8, slow_sum(tail, 4, slow_sum(ip + 8, 32, 0))),
+			0xffff);
 		return;
 	}
 	assert_int_equal(ip[9], 1);
