@@ -110,6 +110,8 @@ struct io_batch {
 	uint32_t count, data_count, buf_used;
 	uint32_t io_pending, published;
 	uint64_t admitted_nodes;
+	uint64_t early; /* the log page that has its records already; 0: none */
+	uint32_t birth; /* ... as they say */
 	int res;
 };
 STAILQ_HEAD(batch_list, io_batch);

@@ -248,6 +248,7 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	p->event_user = params->event_user;
 	p->read_only = params->read_only;
 	p->accept_damage = params->accept_damage;
+	p->early_records = params->early_records;
 	p->commit_bytes = params->commit_bytes ? params->commit_bytes : DEFAULT_COMMIT_BYTES;
 	p->commit_ms = params->commit_ms ? params->commit_ms : DEFAULT_COMMIT_MS;
 	p->checkpoint_pages = params->checkpoint_log_bytes / FMT_BLOCK;
@@ -409,7 +410,7 @@ uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
 	due = lesser(due, lineage_deadline_ms(pool));
 	if (gives_back(pool))
 		due = lesser(due, pace_deadline_ms(pool));
-	if (pool->journal.records_unflushed)
+	if (pool->journal.records_unflushed && !pool->journal.early)
 		due = lesser(due, pool->journal.first_record_ms + pool->commit_ms);
 	if (pool->io.requests || pool->ck.active)
 		return due; /* a completion comes */

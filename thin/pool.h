@@ -94,7 +94,7 @@ struct thin_pool {
 	bool failed;	/* ... because a flush or metadata write failed */
 	bool tiny;
 	bool low_space;
-	bool accept_damage;
+	bool accept_damage, early_records;
 	struct thin_pool_stat stat; /* its counters */
 	void (*event)(void *user, enum thin_event_kind kind, const char *text);
 	void *event_user;

@@ -77,6 +77,7 @@ struct thin_open {
 	uint64_t ahead_bytes;	       /* free space to keep written (thin/ahead.h); 0: none */
 	bool read_only;
 	bool accept_damage; /* go on past a hole in the log (data is lost) */
+	bool early_records; /* for tests: record beside the data wherever that is possible */
 	uint64_t seed;	    /* for nonces; 0: from the kernel */
 	/*
 	 * THIN_SHADOW_BYTES of memory, 4096-aligned, that survive the process but not the power
@@ -156,6 +157,7 @@ struct thin_pool_stat {
 	bool read_only, low_space;
 	/* counters since open */
 	uint64_t commits, checkpoints, flushes, checkpoint_bytes, log_bytes;
+	uint64_t early_pages; /* of the log, written beside the data that they record */
 	uint64_t data_written_bytes, data_read_bytes, checksum_errors, enospc_errors, punched_bytes;
 	uint64_t ahead_bytes; /* of free space written ahead */
 	uint64_t replayed_records, skipped_records;

@@ -15,9 +15,10 @@
  * for what was only written (who wrote it has it), and large requests are streams that pass by:
  * what they replace is dropped, and they are not worth a copy.
  *
- * Why this is safe: nothing is recorded or published before its data is written; the old block
- * stays untouched until the flush that covers the record; a crash in between leaves either the old
- * content or, if the record's page and the data both arrived, the new one.
+ * Why this is safe: nothing is published, and no flush vouches for a record, before its data is
+ * written ("early" in journal.h); the old block stays untouched until the flush that covers the
+ * record; a crash in between leaves either the old content or, if the record's page and the data
+ * both arrived, the new one.
  */
 #include <errno.h>
 #include <string.h>
@@ -45,7 +46,7 @@ static struct io_batch *batch_open(struct thin_pool *pool)
 		return NULL;
 	STAILQ_REMOVE_HEAD(&io->batch_free, link);
 	b->count = b->data_count = b->buf_used = b->io_pending = b->published = 0;
-	b->admitted_nodes = 0;
+	b->admitted_nodes = b->early = 0;
 	b->res = 0;
 	b->task.step = publish_step;
 	io->open = b;
@@ -354,6 +355,53 @@ static uint32_t set_places(struct io_batch *b, uint32_t block, struct pblk at, u
 	return block;
 }
 
+/* ---- recording before the data is written: "early" in journal.h ---- */
+
+static struct ent entry_of(const struct io_batch_block *bb, uint32_t birth)
+{
+	return (struct ent){ FMT_ENT_MAPPED | bb->at.n, birth, bb->crc };
+}
+
+/* Publishing will find all it changes in memory and DIRTY: it cannot wait, nor fail. */
+static bool leaves_are_dirty(struct thin_pool *pool, const struct io_batch *b)
+{
+	for (uint32_t i = 0; i < b->count; i++) {
+		struct volume *vol = b->block[i].rs->req->vol->volume;
+		struct vblk v = { b->block[i].vblk }, next;
+		struct node *leaf;
+
+		if (b->block[i].hole || map_peek(pool, &vol->tree, v, &leaf, &next) ||
+		    leaf->state != NODE_DIRTY || leaf->birth <= lineage_bound(vol, v))
+			return false;
+	}
+	return true;
+}
+
+static bool is_awaited(const struct thin_pool *pool, const struct io_batch *b)
+{
+	if (pool->early_records || journal_expects_flush(pool, b->count))
+		return true;
+	for (uint32_t i = 0; i < b->count; i++)
+		if (b->block[i].rs->req->flags & THIN_FUA)
+			return true;
+	return false;
+}
+
+/* Write the log page beside the data, when nothing but its flush will be missing then (journal.h).
+ */
+static void record_early(struct thin_pool *pool, struct io_batch *b)
+{
+	if (!journal_room_early(pool, b->count) || !is_awaited(pool, b) ||
+	    !leaves_are_dirty(pool, b))
+		return;
+	b->birth = pool->generation;
+	for (uint32_t i = 0; i < b->count; i++)
+		b->early = journal_block(pool, FMT_SLOT_BLOCK, b->block[i].rs->req->vol->volume->id,
+					 (struct vblk){ b->block[i].vblk },
+					 entry_of(&b->block[i], b->birth));
+	journal_seal_early(pool);
+}
+
 void io_submit_batch(struct thin_pool *pool)
 {
 	struct io_batch *b = pool->io.open;
@@ -388,6 +436,7 @@ void io_submit_batch(struct thin_pool *pool)
 	b->io_pending = runs;
 	for (uint32_t i = 0; i < runs; i++)
 		pool_submit_io(pool, &b->io[i]);
+	record_early(pool, b);
 }
 
 /* ---- publishing ---- */
@@ -406,12 +455,12 @@ static uint8_t *cache_written(struct thin_pool *pool, struct ent old, struct ent
 	return slot ? data_cache_page(&pool->data, slot) : NULL;
 }
 
+/* `seq`: the log page that says so. */
 static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, struct node *leaf,
-			  struct ent e, unsigned type)
+			  struct ent e, uint64_t seq)
 {
 	struct volume *vol = bb->rs->req->vol->volume;
 	struct fmt_entry *slot = &leaf->page->entry[bb->vblk % FMT_NODE_ENTRIES];
-	uint64_t seq = journal_block(pool, type, vol->id, (struct vblk){ bb->vblk }, e);
 	uint8_t *cached = NULL;
 
 	if (e.where & FMT_ENT_MAPPED && bb->rs->req->len <= CACHED_WRITE_MAX)
@@ -429,25 +478,28 @@ static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, str
 
 static int publish_data(struct thin_pool *pool, struct io_batch *b, struct io_batch_block *bb)
 {
+	struct volume *vol = bb->rs->req->vol->volume;
+	struct vblk v = { bb->vblk };
+	struct ent e = entry_of(bb, pool->generation);
 	struct node *leaf;
-	int r = map_dirty_leaf(pool, &bb->rs->req->vol->volume->tree, (struct vblk){ bb->vblk },
-			       &b->task, &leaf);
+	int r = map_dirty_leaf(pool, &vol->tree, v, &b->task, &leaf);
 
+	assert(!b->early || (!r && b->birth == e.birth && b->early == pool->journal.early));
 	if (r)
 		return r;
-	publish_entry(pool, bb, leaf,
-		      (struct ent){ FMT_ENT_MAPPED | bb->at.n, pool->generation, bb->crc },
-		      FMT_SLOT_BLOCK);
+	publish_entry(pool, bb, leaf, e,
+		      b->early ? b->early : journal_block(pool, FMT_SLOT_BLOCK, vol->id, v, e));
 	return 0;
 }
 
 /* Only a block that is mapped needs a record to become a hole. */
 static int publish_hole(struct thin_pool *pool, struct io_batch *b, struct io_batch_block *bb)
 {
-	struct tree *tree = &bb->rs->req->vol->volume->tree;
+	struct volume *vol = bb->rs->req->vol->volume;
 	struct vblk v = { bb->vblk }, next;
+	struct ent e = { 0, pool->generation, 0 };
 	struct node *leaf;
-	int r = map_leaf(pool, tree, v, &b->task, &leaf, &next);
+	int r = map_leaf(pool, &vol->tree, v, &b->task, &leaf, &next);
 
 	if (r == -ENOENT)
 		return 0;
@@ -455,10 +507,10 @@ static int publish_hole(struct thin_pool *pool, struct io_batch *b, struct io_ba
 		return r;
 	if (!(ent_get(&leaf->page->entry[v.n % FMT_NODE_ENTRIES]).where & FMT_ENT_MAPPED))
 		return 0;
-	r = map_dirty_leaf(pool, tree, v, &b->task, &leaf);
+	r = map_dirty_leaf(pool, &vol->tree, v, &b->task, &leaf);
 	if (r)
 		return r;
-	publish_entry(pool, bb, leaf, (struct ent){ 0, pool->generation, 0 }, FMT_SLOT_HOLE);
+	publish_entry(pool, bb, leaf, e, journal_block(pool, FMT_SLOT_HOLE, vol->id, v, e));
 	return 0;
 }
 
@@ -468,7 +520,7 @@ static int publish_block(struct thin_pool *pool, struct io_batch *b, struct io_b
 
 	if (b->res || pool->failed) {
 		r = b->res ? b->res : -EIO;
-	} else if (!journal_can_append(pool)) {
+	} else if (!b->early && !journal_can_append(pool)) {
 		pool_stall(pool, &b->task);
 		return -EAGAIN;
 	} else {
@@ -486,9 +538,15 @@ static void publish_step(struct thin_pool *pool, struct task *task)
 {
 	struct io_batch *b = TASK_OF(task, struct io_batch, task);
 
+	if (b->early && b->res && !pool->failed && journal_early_withdraw(pool, b->count)) {
+		pool_stall(pool, &b->task);
+		return;
+	}
 	for (; b->published < b->count; b->published++)
 		if (publish_block(pool, b, &b->block[b->published]))
 			return;
+	if (b->early && (!b->res || pool->failed))
+		journal_early_over(pool);
 	pool->admitted_nodes -= b->admitted_nodes;
 	pool->journal.admitted_records -= b->count;
 	STAILQ_INSERT_HEAD(&pool->io.batch_free, b, link);

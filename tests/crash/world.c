@@ -96,6 +96,8 @@ static void world_create(struct world *w)
 	w->open.data_cache_bytes = data_caches[rng_mix(mix) % 3];
 	/* writing ahead in half of the worlds */
 	w->open.ahead_bytes = rng_mix(w->spec->seed ^ 0xa4ead) % 2 ? 64 * BLK : 0;
+	/* recording beside the data wherever it can be done, in half of them */
+	w->open.early_records = rng_mix(w->spec->seed ^ 0xea417) % 2;
 	w->open.commit_bytes = commits[rng_below(&w->rng, 3)];
 	w->may_fill = !scripted;
 	w->sim = dev_sim_new(blocks * BLK, rng_next(&w->rng));
@@ -550,6 +552,7 @@ static void world_finish(struct world *w)
 	}
 	thin_pool_stat(w->pool, &st);
 	world_totals->checkpoints += st.checkpoints;
+	world_totals->early += st.early_pages;
 	r = thin_pool_close(w->pool);
 	w->pool = NULL;
 	if (r)

@@ -99,7 +99,7 @@ struct world {
 /* Counted over all workloads. */
 struct world_totals {
 	uint64_t workloads, replies, events, states, kills, nested, compared, enospc, checkpoints,
-		lives, faults, damaged, refused;
+		early, lives, faults, damaged, refused;
 };
 extern struct world_totals *world_totals; /* shared by all processes of a run */
 
