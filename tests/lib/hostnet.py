@@ -25,6 +25,8 @@ import time
 
 from sandbox import TOP, WORK, Failed, at_failure, check, die_with_parent, sh
 
+ANSWER_S = 30  # what must come is waited for so long: the machine may be slow and busy
+SILENCE_S = 1  # what must not come
 HOST4, INET4 = "192.0.2.2", "192.0.2.1"
 HOST6, INET6 = "2001:db8::2", "2001:db8::1"
 
@@ -99,8 +101,8 @@ class Namespace:
         check(p.stdout.readline() == "ready\n", f"server {proto} {addr} {port} does not start")
         return p
 
-    def ask(self, proto, addr, port, timeout=1, source=0):
-        """What a server answers there, None when it does not."""
+    def ask(self, proto, addr, port, timeout=ANSWER_S, source=0):
+        """What a server answers there, None when it does not.  For None give SILENCE_S."""
         r = subprocess.run(self.argv(sys.executable, "-c", CLIENT, proto, addr, port, timeout,
                                      source), text=True, stdout=subprocess.PIPE)
         return r.stdout.strip() if r.returncode == 0 else None
@@ -114,8 +116,11 @@ class Namespace:
         tentative = {dev for _, _, _, _, flags, dev in rows if int(flags, 16) & 0x40}
         return using <= ready - tentative
 
-    def pings(self, addr, timeout=1, count=1):
-        return subprocess.run(self.argv("ping", "-c", count, "-W", timeout, "-i", "0.2", addr),
+    def pings(self, addr, timeout=None, count=1):
+        """Is `count` times answered: by default within ANSWER_S, however often it asks; with a
+        timeout, each time within that."""
+        limit = ("-W", timeout) if timeout else ("-w", ANSWER_S)
+        return subprocess.run(self.argv("ping", "-c", count, *limit, "-i", "0.2", addr),
                               stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL).returncode == 0
 
@@ -163,7 +168,7 @@ class HostNet:
         self.guests.append(ns)
         return ns
 
-    def settle(self, timeout=10):
+    def settle(self, timeout=60):
         """Wait until IPv6 answers everywhere: a link joins the groups that neighbours are asked
         in once the kernel takes it for running (it looks once a second), and its link-local
         address, which a router asks with, takes another second or two to be found unique."""
@@ -244,7 +249,7 @@ class Netd:
     def differences(self):
         return self.ctl_json("diff", ok=(0, 1))["operations"]
 
-    def wait(self, condition, what, timeout=10):
+    def wait(self, condition, what, timeout=60):
         end = time.monotonic() + timeout
         while not condition():
             check(time.monotonic() < end, f"waited {timeout} s for {what}")

@@ -81,7 +81,7 @@ class Wg:
         self.process = subprocess.Popen(self.host.argv(self.program, "-f", self.name),
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                         env=self.env, preexec_fn=die_with_parent)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not os.path.exists(f"/run/wireguard/{self.name}.sock"):
             check(self.process.poll() is None, f"{self.name}: {self.show_log()}")
             check(time.monotonic() < end, f"{self.name} does not come up")
