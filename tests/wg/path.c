@@ -144,7 +144,7 @@ static void send_initiations(const struct end *to, unsigned count)
 static void packets_go_first(void **state)
 {
 	struct end ends[2] = { 0 };
-	uint64_t messages;
+	unsigned turns = 0;
 
 	(void)state;
 	for (uint8_t i = 0; i < 2; i++)
@@ -155,17 +155,17 @@ static void packets_go_first(void **state)
 	work(ends, &ends[1]);
 	end_put(&ends[1], 2, 1);
 	work(ends, &ends[0]);
-	messages = io_counters(path_io(ends[1].path))->messages_in;
 
 	send_initiations(&ends[1], 4);
 	end_put(&ends[0], 1, 2);
-	assert_true(path_work(ends[0].path));
-	assert_true(path_work(ends[1].path));
-	messages = io_counters(path_io(ends[1].path))->messages_in - messages;
-	if (messages <= IO_MESSAGES_IN - 3) { /* else this kernel splits what belongs together */
-		assert_true(end_got(&ends[1]));
-		assert_in_range(forged(&ends[1]), 1, 64);
+	(void)path_work(ends[0].path);
+	for (int ms = 0; !end_got(&ends[1]); ms++) { /* at the first turn, if all is there */
+		assert_true(ms < WAIT_MS);
+		if (ms)
+			poll(NULL, 0, 1);
+		turns += path_work(ends[1].path);
 	}
+	assert_in_range(forged(&ends[1]), 0, 64 * turns);
 	for (int ms = 0; forged(&ends[1]) < 200; ms++) {
 		assert_true(ms < WAIT_MS);
 		if (!path_work(ends[1].path))
