@@ -4,7 +4,8 @@
  *
  *	root: control runtime connections handshake_timeout memory log_level
  *	listen "name" { address socket_activation mode owner group insecure default }
- *	pool   "name" { path size journal cache data_cache buffers ahead spin_us create }
+ *	pool   "name" { path size journal cache data_cache buffers ahead spin_us create
+ *	                salvage }
  *	volume "name" { pool size reserve description second_writer on_disconnect grace fence }
  *
  * The tables say what one value may be; the check_*() functions below what must hold between
@@ -230,6 +231,10 @@ static const struct conf_key pool_keys[] = {
 	  .type = CONF_BOOL,
 	  .preset = "false",
 	  .help = "make the pool when it is missing" },
+	{ .name = "salvage",
+	  .type = CONF_BOOL,
+	  .preset = "false",
+	  .help = "open it read-only, without volumes whose records are damaged" },
 	{ 0 },
 };
 
@@ -508,6 +513,7 @@ static void take_pool(struct blockd_conf_pool *pool, const struct conf_section *
 	pool->ahead_bytes = conf_number(s, "ahead");
 	pool->spin_us = (uint32_t)conf_number(s, "spin_us");
 	pool->create = conf_flag(s, "create");
+	pool->salvage = conf_flag(s, "salvage");
 }
 
 static void take_volume(struct blockd_conf_volume *volume, const struct conf_section *s)

@@ -39,7 +39,7 @@ struct blockd_conf_pool {
 	uint64_t size_bytes; /* 0: as it is */
 	uint64_t journal_bytes, cache_bytes, data_cache_bytes, buffer_bytes, ahead_bytes;
 	uint32_t spin_us;
-	bool create;
+	bool create, salvage;
 };
 
 struct blockd_conf_volume {

@@ -28,6 +28,7 @@ struct blockd_pool {
 	 * on */
 	char *path, *runtime;
 	uint64_t journal_bytes, cache_bytes, data_cache_bytes, ahead_bytes, buffer_bytes;
+	bool salvage;
 	char subject[160]; /* for the log: 'pool main' */
 	unsigned op_count; /* verbs that are at work on it */
 	struct reactor *reactor;

@@ -124,12 +124,13 @@ int poolfile_create(const char *path, const struct poolfile_create *params, stru
 
 int poolfile_open(const struct poolfile_open *params, struct poolfile *ret_file, struct err *err)
 {
-	struct dev_file_open how = { 0 };
+	struct dev_file_open how = { .read_only = params->salvage };
 	struct thin_open open = {
 		.node_cache_bytes = params->cache_bytes,
 		.data_cache_bytes = params->data_cache_bytes,
 		.buffer_bytes = params->buffer_bytes,
 		.ahead_bytes = params->ahead_bytes,
+		.salvage = params->salvage,
 		.event = params->event,
 		.event_user = params->event_user,
 		.now_ms = loop_now_ms(),
@@ -161,10 +162,14 @@ fail_dev:
 
 int poolfile_close(struct poolfile *file)
 {
-	int rc = thin_pool_close(file->pool);
+	struct thin_pool_stat stat;
+	int rc;
 
+	thin_pool_stat(file->pool, &stat);
+	rc = thin_pool_close(file->pool);
 	file->dev->ops->close(file->dev);
-	shadow_close(file->shadow, rc == 0);
+	/* what a pool that is or became read-only has there is not on the disk */
+	shadow_close(file->shadow, rc == 0 && !stat.read_only);
 	*file = (struct poolfile){ 0 };
 	return rc;
 }

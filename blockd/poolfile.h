@@ -28,6 +28,7 @@ struct poolfile_open {
 	const char *path;
 	const char *runtime; /* where the shadow lies */
 	uint64_t cache_bytes, data_cache_bytes, buffer_bytes, ahead_bytes;
+	bool salvage; /* see thin_open */
 	void (*event)(void *user, enum thin_event_kind kind, const char *text);
 	void *event_user;
 };

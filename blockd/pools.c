@@ -106,6 +106,7 @@ static int pool_open(void *user, struct thin_dev **ret_dev, struct thin_pool **r
 		.data_cache_bytes = pool->data_cache_bytes,
 		.ahead_bytes = pool->ahead_bytes,
 		.buffer_bytes = pool->buffer_bytes / 2,
+		.salvage = pool->salvage,
 		.event = pool_event,
 		.event_user = pool,
 	};
@@ -143,7 +144,7 @@ static int pool_prepare(struct blockd_pool *pool, struct err *err)
 	struct stat st;
 	int rc;
 
-	if (!conf->create) {
+	if (!conf->create || conf->salvage) {
 		if (stat(conf->path, &st) < 0 && errno == ENOENT)
 			return err_set(
 				err, -ENOENT,
@@ -255,7 +256,7 @@ static int pool_grow_declared(struct blockd_pool *pool, const struct blockd_conf
 	int rc;
 
 	reactor_get_stat(pool->reactor, &stat);
-	if (conf->size_bytes <= stat.pool.size_bytes)
+	if (conf->size_bytes <= stat.pool.size_bytes || pool->salvage)
 		return 0;
 	rc = pools_grow(pool, conf->size_bytes, err);
 	if (rc < 0)
@@ -303,6 +304,10 @@ static int volume_declare(struct blockd_pool *pool, const struct blockd_conf_vol
 	}
 	if (rc < 0 && rc != -ENOENT)
 		return rc;
+	if (pool->salvage) {
+		*ret_what = "not there, or smaller than declared: its pool is only read";
+		return 0;
+	}
 	req.op = rc == 0 ? THIN_VOL_RESIZE : THIN_VOL_CREATE;
 	*ret_what = rc == 0 ? "grown as declared" : "made as declared";
 	return reactor_request(pool->reactor, &req);
@@ -380,6 +385,7 @@ struct blockd_pool *pools_new(const struct blockd_conf_pool *conf, const struct 
 	pool->data_cache_bytes = conf->data_cache_bytes;
 	pool->ahead_bytes = conf->ahead_bytes;
 	pool->buffer_bytes = conf->buffer_bytes;
+	pool->salvage = conf->salvage;
 	snprintf(pool->subject, sizeof(pool->subject), "pool %s", conf->name);
 	return pool;
 }

@@ -332,6 +332,8 @@ static void change_pool(struct reload *r, struct blockd_pool *pool,
 	compare_size(r, pool->subject, "data_cache", pool->data_cache_bytes, now->data_cache_bytes);
 	compare_size(r, pool->subject, "ahead", pool->ahead_bytes, now->ahead_bytes);
 	compare_size(r, pool->subject, "buffers", pool->buffer_bytes, now->buffer_bytes);
+	snprintf(key, sizeof(key), "%s: salvage", pool->subject);
+	compare_text(r, key, pool->salvage ? "true" : "false", now->salvage ? "true" : "false");
 	if (now->journal_bytes && now->journal_bytes != pool->journal_bytes)
 		reload_line(r->changed, "%s: journal: fixed when the pool was made, left as it is",
 			    pool->subject);

@@ -61,6 +61,7 @@ struct volume {
 
 	uint32_t open_count;
 	uint32_t snapshots_open; /* handles of its snapshots */
+	bool left_out;		 /* by a salvage: cannot be opened */
 	bool removing;		 /* with its snapshots: none of them can be opened any more */
 	uint32_t busy_count;	 /* data requests under way */
 	/* a shrink that waits for busy_count to become 0, or a removal; all others wait for it */

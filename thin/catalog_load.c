@@ -17,6 +17,7 @@
 #include "thin/lineage.h"
 #include "thin/pool.h"
 #include "thin/reclaim.h"
+#include "thin/salvage.h"
 
 #define LEAVES_AHEAD 8u /* leaves of the catalog loaded ahead */
 
@@ -242,6 +243,15 @@ static int batch_record(struct batch *b, uint32_t i, struct err *err)
 	return decode_record(pool, slot, block, err);
 }
 
+static int record_lost(struct batch *b, uint32_t i, int r, struct err *err)
+{
+	bool is_read = readable(b, i) && (!b->failed[i] || r == -EUCLEAN);
+
+	b->pool->catalog.slot[b->first + i].kind = FMT_REC_FREE;
+	return salvage_record(b->pool, ent_pblk(b->e[i]),
+			      is_read ? b->blocks + (uint64_t)i * FMT_BLOCK : NULL, r, err);
+}
+
 static void batch_wait(struct batch *b)
 {
 	while (b->pending)
@@ -255,8 +265,8 @@ static int batch_finish(struct batch *b, struct err *err)
 
 	batch_wait(b);
 	for (uint32_t i = 0; i < b->count && !r; i++)
-		if (b->e[i].where)
-			r = batch_record(b, i, err);
+		if (b->e[i].where && (r = batch_record(b, i, err)))
+			r = record_lost(b, i, r, err);
 	b->count = 0;
 	return r;
 }
@@ -301,8 +311,13 @@ static int load_records(struct thin_pool *pool, struct batch *b, struct err *err
 		r = map_leaf(pool, &c->tree, v, NULL, &leaf, &next);
 		if (r == -ENOENT)
 			continue;
-		if (r)
-			return err_sys(err, r, "catalog: node over record %" PRIu64, v.n);
+		if (r) {
+			r = err_sys(err, r, "catalog: node over record %" PRIu64, v.n);
+			next.n = (v.n | (FMT_NODE_ENTRIES - 1)) + 1;
+			if ((r = salvage_node(pool, v.n, r, err)))
+				return r;
+			continue;
+		}
 		batch_start(&b[turn], leaf, v.n, next.n < c->slot_count ? next.n : c->slot_count);
 		for (uint64_t i = 1;
 		     i <= LEAVES_AHEAD && v.n + i * FMT_NODE_ENTRIES < c->slot_count; i++)
@@ -347,7 +362,9 @@ int catalog_load(struct thin_pool *pool, struct err *err)
 	for (uint64_t s = c->slot_count; s-- > 0;)
 		if (c->slot[s].kind == FMT_REC_FREE)
 			catalog_list_free(c, s);
-	for (uint64_t i = 0; i < c->zone_slot_count; i++)
+	if (pool->salvage && salvage_volumes(pool))
+		return err_set(err, -ENOMEM, "catalog: out of memory");
+	for (uint64_t i = 0; i < c->zone_slot_count && !pool->salvage; i++)
 		if (c->zone_slot[i] == UINT64_MAX)
 			return err_set(err, -EUCLEAN,
 				       "catalog: zones record %" PRIu64 " is missing", i);

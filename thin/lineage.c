@@ -297,8 +297,10 @@ static int load_one(struct thin_pool *pool, struct volume *vol, struct err *err)
 {
 	struct volume *parent = volume_by_id(&pool->catalog, vol->parent_id);
 
-	if (vol->parent_id && (!parent || parent->state == VOLUME_LIVE ||
-			       (vol->generation && parent->generation >= vol->generation)))
+	if (parent && (parent->state == VOLUME_LIVE ||
+		       (vol->generation && parent->generation >= vol->generation)))
+		parent = NULL;
+	if (vol->parent_id && !parent && !pool->salvage)
 		return err_set(err, -EUCLEAN, "catalog: the parent of \"%s\" makes no sense",
 			       vol->name);
 	vol->parent = parent;
@@ -325,11 +327,13 @@ int lineage_load(struct thin_pool *pool, struct err *err)
 		note_held(l, vol);
 		if (!vol->splicing)
 			continue;
-		if (l->splice || vol->child_count != 1 || vol->state != VOLUME_HIDDEN ||
-		    vol->cursor > map_capacity(vol->tree.height))
+		if (pool->salvage) /* nobody goes on with it, and the child may be lost */
+			vol->splicing = false;
+		else if (l->splice || vol->child_count != 1 || vol->state != VOLUME_HIDDEN ||
+			 vol->cursor > map_capacity(vol->tree.height))
 			r = err_set(err, -EUCLEAN, "catalog: the splice of \"%s\" makes no sense",
 				    vol->name);
-		l->splice = vol;
+		l->splice = vol->splicing ? vol : NULL;
 	}
 	reclaim_loaded(pool);
 	l->changed = true;

@@ -131,6 +131,8 @@ static int snapshot_member(struct thin_pool *pool, const uint8_t *p, uint64_t le
 	memcpy(name, m + 1, m->len);
 	name[m->len] = 0;
 	vol = volume_by_id(c, le64_get(m->volume));
+	if (pool->salvage && (!vol || vol->left_out)) /* the others' are as good as ever */
+		return (int)(sizeof(*m) + m->len);
 	if (!vol || vol->state != VOLUME_LIVE || !id || volume_by_id(c, id) ||
 	    thin_name_check(name, NULL) || volume_by_name(c, vol->id, name))
 		return -EUCLEAN;

@@ -246,9 +246,10 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	p->tiny = zone_blocks != FMT_ZONE_BLOCKS;
 	p->event = params->event;
 	p->event_user = params->event_user;
-	p->read_only = params->read_only;
+	p->read_only = params->read_only || params->salvage;
 	p->accept_damage = params->accept_damage;
 	p->early_records = params->early_records;
+	p->salvage = params->salvage;
 	p->commit_bytes = params->commit_bytes ? params->commit_bytes : DEFAULT_COMMIT_BYTES;
 	p->commit_ms = params->commit_ms ? params->commit_ms : DEFAULT_COMMIT_MS;
 	p->checkpoint_pages = params->checkpoint_log_bytes / FMT_BLOCK;
@@ -601,6 +602,8 @@ void thin_pool_stat(const struct thin_pool *pool, struct thin_pool_stat *ret_sta
 	ret_stat->journal_bytes = pool->log_pages * FMT_BLOCK;
 	ret_stat->block_count = sp->block_count;
 	ret_stat->data_blocks = sp->alloc_count - pool->metadata_blocks - pool->reclaim_blocks;
+	if (pool->salvage && ret_stat->data_blocks > sp->alloc_count)
+		ret_stat->data_blocks = 0; /* bitmap pages may be left out */
 	ret_stat->metadata_blocks = pool->metadata_blocks;
 	ret_stat->reserved_blocks = pool->reserved_blocks + pool->promised_blocks;
 	ret_stat->reclaim_blocks = pool->reclaim_blocks;

@@ -34,6 +34,7 @@
 #include "thin/pace.h"
 #include "thin/readahead.h"
 #include "thin/reclaim.h"
+#include "thin/salvage.h"
 #include "thin/scrub.h"
 #include "thin/thin.h"
 
@@ -95,6 +96,8 @@ struct thin_pool {
 	bool tiny;
 	bool low_space;
 	bool accept_damage, early_records;
+	bool salvage; /* see salvage.h */
+	struct salvaged salvaged;
 	struct thin_pool_stat stat; /* its counters */
 	void (*event)(void *user, enum thin_event_kind kind, const char *text);
 	void *event_user;

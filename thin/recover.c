@@ -13,6 +13,7 @@
 #include "thin/ops.h"
 #include "thin/pool.h"
 #include "thin/replay_ahead.h"
+#include "thin/salvage.h"
 #include "thin/super.h"
 #include "thin/walk.h"
 
@@ -35,6 +36,7 @@ struct recovery {
 	uint64_t op_id;
 	uint32_t op_have;
 	uint16_t op_next;
+	bool op_whole; /* it has been put together */
 	struct err *err;
 };
 
@@ -116,7 +118,7 @@ static int load_bitmaps(struct thin_pool *pool, struct err *err)
 		pool->space.zone[z].damaged = !load_bitmap(pool, z, page);
 		damaged += pool->space.zone[z].damaged;
 	}
-	if (!damaged)
+	if (!damaged || pool->salvage) /* nothing is allocated */
 		return 0;
 	pool_damage(pool, "%" PRIu64 " bitmap pages are damaged; rebuilding them from the trees",
 		    damaged);
@@ -280,6 +282,7 @@ static int replay_op(struct recovery *rc, uint64_t seq, const struct fmt_log_op 
 	const uint8_t *payload = (const uint8_t *)(head + 1);
 	uint32_t here = le16_get(head->here), total = le16_get(head->total);
 
+	rc->op_whole = false;
 	if (le16_get(head->fragment) == 0) {
 		rc->op_id = le64_get(head->op_id);
 		rc->op_have = 0;
@@ -295,6 +298,7 @@ static int replay_op(struct recovery *rc, uint64_t seq, const struct fmt_log_op 
 		return 0;
 	if (rc->op_have != total)
 		return -EUCLEAN;
+	rc->op_whole = true;
 	if (le32_get(head->generation) > rc->pool->generation)
 		rc->pool->generation = le32_get(head->generation);
 	return ops_apply(rc->pool, (const struct fmt_op *)rc->op, total, seq);
@@ -359,6 +363,37 @@ static bool data_arrived(const struct recovery *rc, const struct fmt_log_head *p
 	       pool_crc(rc->blocks + i * FMT_BLOCK, FMT_BLOCK) == le32_get(b->crc);
 }
 
+/* A block of a volume that is left out is of no use; an operation may be of use to others. */
+static bool salvage_wants(struct recovery *rc, uint64_t type, const struct fmt_log_block *b)
+{
+	const struct volume *vol = volume_by_id(&rc->pool->catalog, le64_get(b->volume));
+
+	return type == FMT_SLOT_OP || (vol && !vol->left_out);
+}
+
+/* Under a map node that cannot be read nothing is served, so nothing wrong. */
+static bool is_unreadable(struct recovery *rc, const struct fmt_log_block *b)
+{
+	struct volume *vol = volume_by_id(&rc->pool->catalog, le64_get(b->volume));
+	struct vblk v = { le64_get(b->key) & FMT_PBLK_MASK }, next;
+	struct node *leaf;
+	int r = vol ? map_leaf(rc->pool, &vol->tree, v, NULL, &leaf, &next) : 0;
+
+	return r && r != -ENOENT;
+}
+
+static void salvage_failed(struct recovery *rc, uint64_t type, const struct fmt_log_block *b)
+{
+	const struct fmt_op *op = (const struct fmt_op *)rc->op;
+
+	if (type != FMT_SLOT_OP)
+		salvage_passed(rc->pool, le64_get(b->volume), !is_unreadable(rc, b));
+	else if (le32_get(op->kind) == FMT_OP_SNAPSHOT)
+		salvage_passed(rc->pool, 0, false);
+	else
+		salvage_passed(rc->pool, le64_get(op->volume), true);
+}
+
 static int replay_record(struct recovery *rc, const struct fmt_log_head *page, const void *slot,
 			 uint32_t left)
 {
@@ -369,6 +404,10 @@ static int replay_record(struct recovery *rc, const struct fmt_log_head *page, c
 
 	(void)left;
 	rc->pool->stat.replayed_records++;
+	if (rc->pool->salvage && !salvage_wants(rc, type, slot)) {
+		salvage_passed(rc->pool, 0, false);
+		return 0;
+	}
 	if (type == FMT_SLOT_OP) {
 		r = replay_op(rc, seq, slot);
 	} else if (type == FMT_SLOT_BLOCK && seq > rc->mark && !data_arrived(rc, page, b)) {
@@ -381,6 +420,10 @@ static int replay_record(struct recovery *rc, const struct fmt_log_head *page, c
 	}
 	if (r == 0 || r == -ENOBUFS || r == -ENOMEM)
 		return r;
+	if (rc->pool->salvage && (type != FMT_SLOT_OP || rc->op_whole)) {
+		salvage_failed(rc, type, slot);
+		return 0;
+	}
 	if (rc->pool->accept_damage) {
 		pool_damage(rc->pool, "a record of log page %" PRIu64 " cannot be applied", seq);
 		return 0;
@@ -413,6 +456,7 @@ static int pass_2(struct recovery *rc)
 	if (!pool_nodes_available(pool, pool->nodes.count / 8))
 		return -ENOBUFS;
 	space_replayed(&pool->space);
+	salvage_replayed(pool);
 	if (rc->generation >= pool->generation)
 		pool->generation = rc->generation + 1;
 	pool->generation++;
@@ -440,7 +484,7 @@ static int replay(struct recovery *rc, struct thin_dev *dev, const struct thin_o
 	struct thin_open p = *params;
 	int r;
 
-	if (params->read_only || le64_get(sb->feature_ro) & ~FMT_FEATURE_RO)
+	if (params->read_only || params->salvage || le64_get(sb->feature_ro) & ~FMT_FEATURE_RO)
 		p.shadow = NULL; /* read, but not written */
 	r = pool_alloc(dev, le64_get(sb->zone_end), le64_get(sb->log_pages),
 		       le32_get(sb->zone_blocks), &p, &rc->pool);
@@ -565,7 +609,7 @@ int recover_open(struct thin_dev *dev, const struct thin_open *params, struct th
 
 	if (r)
 		return r;
-	if (params->read_only || dev->read_only)
+	if (params->read_only || params->salvage || dev->read_only)
 		return recover_in_memory(dev, params, ret_pool, err);
 	rc = calloc(1, sizeof(*rc));
 	if (!rc)

@@ -78,6 +78,9 @@ struct thin_open {
 	bool read_only;
 	bool accept_damage; /* go on past a hole in the log (data is lost) */
 	bool early_records; /* for tests: record beside the data wherever that is possible */
+	/* Read-only, and without the volumes and snapshots whose records are damaged; events say
+	 * which.  Nothing else is accepted: what can be opened is as it was left. */
+	bool salvage;
 	uint64_t seed;	    /* for nonces; 0: from the kernel */
 	/*
 	 * THIN_SHADOW_BYTES of memory, 4096-aligned, that survive the process but not the power

@@ -197,6 +197,8 @@ int thin_vol_open(struct thin_pool *pool, const char *name, struct thin_vol **re
 	of = v ? volume_of(pool, v) : NULL;
 	if (!v || v->removing || (of && of->removing))
 		return -ENOENT;
+	if (v->left_out)
+		return -EIO;
 	handle = calloc(1, sizeof(*handle));
 	if (!handle)
 		return -ENOMEM;
