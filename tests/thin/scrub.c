@@ -347,13 +347,52 @@ static void test_found_once(void **state)
 	assert_true(during > 10 * SEEDS);
 }
 
+/* A scrub that begins and ends while a snapshot is being given back: what the snapshot had, and the
+ * volume built on it still has, is the volume's own from then on. */
+static void test_during_splice(void **state)
+{
+	enum { LEAVES = 40, SHARED = LEAVES * 256 };
+	const struct volume *hidden;
+	struct thin_vol *vol;
+	uint64_t at;
+
+	(void)state;
+	memset(&r, 0, sizeof(r));
+	rig_new(&r, POOL_BLOCKS, LOG_PAGES, true);
+	vol = rig_vol(&r, "v", (SHARED + 256) * BLK);
+	for (unsigned i = 0; i <= LEAVES; i++)
+		assert_int_equal(rig_write(&r, vol, i * 256, 1, 1), 0);
+	assert_int_equal(snapshot("v@a"), 0);
+	for (unsigned i = 0; i < LEAVES; i++) /* the walk has as many leaves to give back */
+		assert_int_equal(rig_write(&r, vol, i * 256, 1, 2), 0);
+	thin_vol_close(vol);
+	at = block_of("v", SHARED);
+	rig_settle(&r);
+	dev_sim_corrupt(r.sim, at, 1);
+	assert_int_equal(rig_control(&r, THIN_VOL_DELETE, "v@a", 0), 0);
+	while (!r.pool->lineage.splice)
+		turn();
+	hidden = r.pool->lineage.splice;
+	r.pool->lineage.waiting = true; /* and rests, as if there were no room */
+	assert_int_equal(scrub().finds, 1);
+	assert_ptr_equal(r.pool->lineage.splice, hidden);
+	assert_true(hidden->cursor < SHARED);
+	assert_int_equal(find(0).pool_offset, at * BLK);
+	assert_int_equal(find(0).offset, (uint64_t)SHARED * BLK);
+	assert_string_equal(find(0).path, "v");
+	r.pool->lineage.waiting = false;
+	dev_sim_corrupt(r.sim, at, 1);
+	rig_settle(&r);
+	rig_end(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_clean),	    cmocka_unit_test(test_names),
 		cmocka_unit_test(test_every_block), cmocka_unit_test(test_bitmaps_and_log),
 		cmocka_unit_test(test_stop),	    cmocka_unit_test(test_read_errors),
-		cmocka_unit_test(test_found_once),
+		cmocka_unit_test(test_found_once),  cmocka_unit_test(test_during_splice),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
