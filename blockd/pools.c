@@ -74,17 +74,36 @@ static void pool_event(void *user, enum thin_event_kind kind, const char *text)
 	log_limited(level, key, pool->subject, "%s", text);
 }
 
+/* What an administrator did is always told; what clients can cause as often as they like is not. */
+static bool is_administrators(enum lock_event event)
+{
+	return event == LOCK_EV_BROKEN || event == LOCK_EV_HANDOVER || event == LOCK_EV_ALLOWED;
+}
+
+/* Without its numbers (process, connection, epoch, time): who comes again and again is one key. */
+static void add_without_digits(char *key, size_t size, const char *text)
+{
+	size_t len = strlen(key);
+
+	for (; *text && len + 1 < size; text++)
+		if (*text < '0' || *text > '9')
+			key[len++] = *text;
+	key[len] = '\0';
+}
+
 /* On the reactor's thread. */
 static void pool_lock_event(void *user, const char *volume, enum lock_event event, const char *text)
 {
 	struct blockd_pool *pool = user;
-	char subject[THIN_PATH_MAX + 8], key[THIN_PATH_MAX + 32];
+	char subject[THIN_PATH_MAX + 8], key[THIN_PATH_MAX + 160];
 	bool warn = event == LOCK_EV_BROKEN || event == LOCK_EV_FAILED || event == LOCK_EV_FENCED;
 
 	metric_add(&pool->lock_events[event], 1);
 	snprintf(subject, sizeof(subject), "vol %s", volume);
 	snprintf(key, sizeof(key), "%s lock %s", subject, lock_event_name(event));
-	if (event == LOCK_EV_REFUSED || event == LOCK_EV_FENCED || event == LOCK_EV_FAILED)
+	if (event == LOCK_EV_ACQUIRED || event == LOCK_EV_RELEASED)
+		add_without_digits(key, sizeof(key), text);
+	if (!is_administrators(event))
 		log_limited(warn ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, key, subject,
 			    "write lock: %s", text);
 	else if (warn)
