@@ -120,6 +120,22 @@ static uint32_t table_find(const struct data_cache *dc, uint64_t pblk)
 	return (uint32_t)dc->table[place_of(dc, pblk)];
 }
 
+void data_cache_expect(const struct data_cache *dc, const uint64_t *pblk, uint32_t count)
+{
+	if (!dc->count)
+		return;
+	for (uint32_t i = 0; i < count; i++)
+		if (pblk[i])
+			__builtin_prefetch(&dc->table[home_of(dc, hash_of(pblk[i]))], 1);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t hash = hash_of(pblk[i]);
+		uint64_t found = dc->table[home_of(dc, hash)];
+
+		if (pblk[i] && found >> 32 == hash)
+			__builtin_prefetch(&dc->slot[(uint32_t)found], 1);
+	}
+}
+
 static void table_insert(struct data_cache *dc, uint32_t slot)
 {
 	uint64_t pblk = dc->slot[slot].key.pblk;

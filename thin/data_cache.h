@@ -126,6 +126,9 @@ void data_cache_announce(struct data_cache *dc, uint32_t slot, struct data_key k
 void data_cache_filled(struct data_cache *dc, uint32_t slot);
 /* ... or could not be read, or does not match: only those who wait see it. */
 void data_cache_spoilt(struct data_cache *dc, uint32_t slot);
+/* Have the processor fetch what looking for these blocks will read, all of them at a time: each of
+ * the two places that a look-up reads is a miss otherwise.  0: no block.  Changes nothing. */
+void data_cache_expect(const struct data_cache *dc, const uint64_t *pblk, uint32_t count);
 /* The block was freed. */
 void data_cache_drop(struct data_cache *dc, uint64_t pblk);
 /*

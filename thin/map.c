@@ -113,6 +113,7 @@ void map_prefetch(struct thin_pool *pool, struct tree *tree, struct vblk v)
 		}
 		slot = &n->page->entry[map_index(v, level)];
 	}
+	__builtin_prefetch(slot, 1);
 }
 
 int map_peek(struct thin_pool *pool, struct tree *tree, struct vblk v, struct node **ret_leaf,

@@ -5,7 +5,12 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define MEMORY_HUGE_MIN (2ull << 20)
 
@@ -23,6 +28,38 @@ static inline void memory_huge(void *p, uint64_t bytes)
 {
 	if (p && bytes >= MEMORY_HUGE_MIN)
 		madvise(p, bytes, MADV_HUGEPAGE);
+}
+
+/*
+ * Copy to where nobody will look soon: past the processor's caches, which saves reading what is
+ * going to be overwritten (measured: 0.13 us instead of 0.41 for 4 KiB at a random place).  `to` is
+ * aligned to 16, `bytes` a multiple of 64.  Other threads see it behind memory_copied().
+ */
+static inline void memory_copy_away(void *to, const void *from, uint64_t bytes)
+{
+#ifdef __SSE2__
+	__m128i *d = to;
+	const __m128i *s = from;
+
+	for (uint64_t i = 0; i < bytes / sizeof(*d); i += 4) {
+		__m128i a = _mm_loadu_si128(s + i), b = _mm_loadu_si128(s + i + 1);
+		__m128i c = _mm_loadu_si128(s + i + 2), e = _mm_loadu_si128(s + i + 3);
+
+		_mm_stream_si128(d + i, a);
+		_mm_stream_si128(d + i + 1, b);
+		_mm_stream_si128(d + i + 2, c);
+		_mm_stream_si128(d + i + 3, e);
+	}
+#else
+	memcpy(to, from, bytes);
+#endif
+}
+
+static inline void memory_copied(void)
+{
+#ifdef __SSE2__
+	_mm_sfence();
+#endif
 }
 
 /* NULL is fine. */

@@ -24,9 +24,11 @@
 #include <string.h>
 
 #include "thin/io.h"
+#include "thin/memory.h"
 #include "thin/pool.h"
 
 #define CACHED_WRITE_MAX (64u << 10) /* a request of more bytes passes the cache by */
+#define EXPECTED	 16u	     /* blocks whose places in the cache are fetched together */
 
 static void publish_step(struct thin_pool *pool, struct task *task);
 
@@ -471,7 +473,7 @@ static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, str
 	space_publish(&pool->space, bb->at);
 	*slot = ent_put(e);
 	if (cached)
-		memcpy(cached, bb->data, FMT_BLOCK);
+		memory_copy_away(cached, bb->data, FMT_BLOCK);
 	volume_count(pool, vol, 1, 1, 0);
 	pool->journal.bytes_unflushed += FMT_BLOCK;
 }
@@ -534,6 +536,50 @@ static int publish_block(struct thin_pool *pool, struct io_batch *b, struct io_b
 	return 0;
 }
 
+/* What the map has there now, by what is in memory; 0: nothing, or not known. */
+static uint64_t replaced_by(struct thin_pool *pool, const struct io_batch_block *bb)
+{
+	struct tree *tree = &bb->rs->req->vol->volume->tree;
+	const struct node *leaf;
+	struct ent e;
+
+	if (map_peek_entry(pool, tree, (struct vblk){ bb->vblk }, &e) || !e.where)
+		return 0;
+	leaf = node_peek(pool, e);
+	if (!leaf)
+		return 0;
+	e = ent_get(&leaf->page->entry[bb->vblk % FMT_NODE_ENTRIES]);
+	/* of a damaged map it may be no leaf: publishing finds that out */
+	return (e.where & (FMT_ENT_MAPPED | FMT_ENT_MEM)) == FMT_ENT_MAPPED ? ent_pblk(e).n : 0;
+}
+
+/* Publishing the next blocks looks in the cache for those that they replace. */
+static void expect_replaced(struct thin_pool *pool, const struct io_batch *b)
+{
+	uint64_t pblk[EXPECTED];
+	uint32_t count = 0;
+
+	if (!data_cache_on(&pool->data))
+		return;
+	for (uint32_t i = b->published; i < b->count && count < EXPECTED; i++)
+		pblk[count++] = replaced_by(pool, &b->block[i]);
+	data_cache_expect(&pool->data, pblk, count);
+}
+
+/* False: the task waits, and goes on from there. */
+static bool publish_blocks(struct thin_pool *pool, struct io_batch *b)
+{
+	bool all = true;
+
+	for (uint32_t done = 0; all && b->published < b->count; b->published += all) {
+		if (done++ % EXPECTED == 0)
+			expect_replaced(pool, b);
+		all = !publish_block(pool, b, &b->block[b->published]);
+	}
+	memory_copied();
+	return all;
+}
+
 static void publish_step(struct thin_pool *pool, struct task *task)
 {
 	struct io_batch *b = TASK_OF(task, struct io_batch, task);
@@ -542,9 +588,8 @@ static void publish_step(struct thin_pool *pool, struct task *task)
 		pool_stall(pool, &b->task);
 		return;
 	}
-	for (; b->published < b->count; b->published++)
-		if (publish_block(pool, b, &b->block[b->published]))
-			return;
+	if (!publish_blocks(pool, b))
+		return;
 	if (b->early && (!b->res || pool->failed))
 		journal_early_over(pool);
 	pool->admitted_nodes -= b->admitted_nodes;
