@@ -297,12 +297,12 @@ static void feed_hungry(struct reactor *r)
 	}
 }
 
-/* Will the next turn's receive find room? */
+/* Something to send, to parse, or room for what the next turn receives. */
 static bool has_more(struct session *s)
 {
 	struct iovec iov[2];
 
-	if (s->fd >= 0 && transmit_has_yielded(s->transmit))
+	if (s->fd >= 0 && (s->unsent || transmit_has_yielded(s->transmit)))
 		return true;
 	if (!session_can_receive(s))
 		return false;

@@ -48,6 +48,7 @@ struct session {
 	bool readable; /* the socket may have bytes (edge-triggered) */
 	bool hung_up;  /* ... or an end that must still be read */
 	bool blocked;  /* sending would block; EPOLLOUT is armed */
+	bool unsent;   /* its turn's share of sending is used up: it goes on in the next */
 	bool stopping; /* closed by us: linger so that the answers are not lost */
 	bool lingering;
 	bool protocol_error; /* the client's fault */
@@ -71,7 +72,7 @@ int session_start(struct session *s, uint64_t now_ms);
 void session_event(struct session *s, uint32_t events);
 /* Receive once; true if there may be more at once. */
 bool session_receive(struct session *s);
-/* Send all there is, parse what had to wait; true if the engine was given something. */
+/* Send a turn's share, parse what had to wait; true if the engine was given something. */
 bool session_send(struct session *s);
 /* No further requests; answer, close. */
 void session_stop(struct session *s);
