@@ -17,6 +17,7 @@ from sandbox import Failed
 
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+wait_s = 60  # without an answer, after which the batching client gives up
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _client(*argv, timeout_s=300):
 def batch(peer, *options, export="demo"):
     """One run of the batching client; its result as it is."""
     return _client(os.path.join(BUILD, "tests", "bench", "batch"),
-                   *[str(o) for o in options], peer.socket, export)
+                   "-w", str(wait_s), *[str(o) for o in options], peer.socket, export)
 
 
 def run_batch(peer, job, seconds, span_mib, seed):

@@ -150,6 +150,8 @@ def write_results(run, readme, results):
     with open(readme + ".new", "w", encoding="utf-8") as f:
         f.write(head + BEGIN + "\n\n" + text + "\n\n" + END + rest.partition(END)[2])
     os.replace(readme + ".new", readme)
+    with open(results, encoding="utf-8") as f:  # what others have found stays
+        others = re.split(r"^(?=# (?!.*tests/bench/nbd))", f.read(), maxsplit=1, flags=re.M)[1:]
     with open(results, "w", encoding="utf-8") as f:
         f.write("\n\n".join(["# One run of tests/bench/nbd --readme", *markdown(run),
-                             target_table(run.results)]) + "\n")
+                             target_table(run.results)]) + "\n" + "\n".join(["", *others]))
