@@ -146,6 +146,7 @@ int poolfile_open(const struct poolfile_open *params, struct poolfile *ret_file,
 		goto fail_dev;
 	}
 	open.shadow = shadow_area(file.shadow);
+	open.stage = shadow_stage(file.shadow, &open.stage_bytes);
 	rc = thin_pool_open(file.dev, &open, &file.pool, err);
 	if (rc < 0) {
 		(void)err_context(err, "%s", params->path);

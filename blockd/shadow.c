@@ -2,8 +2,8 @@
 /*
  * The shadow file:
  *
- *	0 ......................... THIN_SHADOW_BYTES ........ + 4096
- *	| the engine's                | boot id, NULs          |
+ *	0 ......................... THIN_SHADOW_BYTES ........ + 4096 ..... + STAGE_BYTES
+ *	| log pages                   | boot id, NULs          | stage       |
  *
  * The file is named after the device and inode of the pool: a pool renamed in the config or
  * reached by another path finds its own, a copy of a pool does not find the original's.
@@ -14,17 +14,21 @@
  * counts only if the boot id beside it is today's.  A new area is zeroed first and gets its boot
  * id last.
  *
+ * The stage is used on tmpfs only: elsewhere the kernel would write it to the disk as well.
+ *
  * Space is allocated at once: a full tmpfs is an error here and not a SIGBUS later.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "blockd/shadow.h"
@@ -33,9 +37,11 @@
 
 #define BOOT_ID_LEN  36u /* "bd7b8c2a-...", without newline */
 #define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
-#define MAP_BYTES    (THIN_SHADOW_BYTES + 4096u)
+#define STAGE_BYTES  (16u << 20)
+#define MAP_BYTES    (THIN_SHADOW_BYTES + 4096u + STAGE_BYTES)
 
 struct shadow {
+	bool on_tmpfs;
 	char path[PATH_MAX];
 	char *map;
 };
@@ -73,6 +79,7 @@ static int shadow_map(struct shadow *shadow, struct err *err)
 {
 	CLEANUP_CLOSE int fd =
 		open(shadow->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	struct statfs fs;
 	struct stat st;
 	void *map;
 	int rc;
@@ -90,6 +97,7 @@ static int shadow_map(struct shadow *shadow, struct err *err)
 	if (map == MAP_FAILED)
 		return err_sys(err, -errno, "'%s'", shadow->path);
 	shadow->map = map;
+	shadow->on_tmpfs = fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
 	return 0;
 }
 
@@ -114,7 +122,7 @@ int shadow_open(const char *runtime, const char *pool_path, struct shadow **ret_
 		return rc;
 	}
 	if (memcmp(shadow->map + THIN_SHADOW_BYTES, boot_id, BOOT_ID_LEN) != 0) {
-		memset(shadow->map, 0, THIN_SHADOW_BYTES);
+		memset(shadow->map, 0, MAP_BYTES);
 		memcpy(shadow->map + THIN_SHADOW_BYTES, boot_id, BOOT_ID_LEN);
 	}
 	*ret_shadow = shadow;
@@ -124,6 +132,12 @@ int shadow_open(const char *runtime, const char *pool_path, struct shadow **ret_
 void *shadow_area(const struct shadow *shadow)
 {
 	return shadow->map;
+}
+
+void *shadow_stage(const struct shadow *shadow, uint64_t *ret_bytes)
+{
+	*ret_bytes = shadow->on_tmpfs ? STAGE_BYTES : 0;
+	return shadow->on_tmpfs ? shadow->map + THIN_SHADOW_BYTES + 4096u : NULL;
 }
 
 void shadow_close(struct shadow *shadow, bool remove)

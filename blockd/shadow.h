@@ -7,6 +7,7 @@
 #define BLOCKD_SHADOW_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "common/base/err.h"
 
@@ -22,6 +23,9 @@ int shadow_open(const char *runtime, const char *pool_path, struct shadow **ret_
 
 /* THIN_SHADOW_BYTES, 4096-aligned, until the shadow is closed. */
 void *shadow_area(const struct shadow *shadow);
+
+/* What follows it for data (thin_open.stage); NULL where it would not pay. */
+void *shadow_stage(const struct shadow *shadow, uint64_t *ret_bytes);
 
 /* `remove`: the pool was closed cleanly and needs none any more.  NULL is fine. */
 void shadow_close(struct shadow *shadow, bool remove);

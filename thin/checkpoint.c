@@ -306,6 +306,7 @@ static void cut(struct thin_pool *pool)
 
 	ck->cut_seq = journal_seal(pool);
 	ck->cut_pred = pool->journal.pred;
+	ck->cut_staged = pool->stage.numbered;
 	ck->write_count = ck->write_next = ck->write_done = 0;
 	place_volumes(pool);
 	place_catalog(pool);
@@ -320,9 +321,8 @@ static void cut(struct thin_pool *pool)
 
 /* ---- writing ---- */
 
-static void host_is_full(struct thin_pool *pool)
+void checkpoint_host_full(struct thin_pool *pool)
 {
-	pool->ck.again_ms = pool->now_ms + HOST_FULL_RETRY_MS;
 	if (!pool->host_full)
 		pool_event(pool, THIN_EVENT_FULL,
 			   "the file system under the pool is full: new data is refused until "
@@ -338,7 +338,8 @@ static void write_done(struct dev_io *dio)
 	struct checkpoint *ck = &pool->ck;
 
 	if (dio->res == -ENOSPC && pool->opened && !pool->closing) {
-		host_is_full(pool);
+		pool->ck.again_ms = pool->now_ms + HOST_FULL_RETRY_MS;
+		checkpoint_host_full(pool);
 		io->again = true;
 		pool->ck.again_count++;
 		return;
@@ -519,7 +520,8 @@ static void run_writing(struct thin_pool *pool)
 	for (unsigned i = 0; i < CHECKPOINT_IOS && ck->write_next < ck->write_count; i++)
 		if (!ck->io[i].busy)
 			submit_next(pool, &ck->io[i]);
-	if (ck->write_done < ck->write_count || pool->journal.compl < ck->cut_seq)
+	if (ck->write_done < ck->write_count || pool->journal.compl < ck->cut_seq ||
+	    pool->stage.written < ck->cut_staged)
 		return;
 	enter(pool, CHECKPOINT_FLUSHING);
 }

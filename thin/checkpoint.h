@@ -54,7 +54,8 @@ struct checkpoint {
 	bool wanted;	   /* take one as soon as possible */
 	bool active;	   /* state != IDLE */
 	uint64_t cut_seq;  /* last log page in front of the cut */
-	uint32_t cut_pred; /* its crc */
+	uint32_t cut_pred;
+	uint64_t cut_staged; /* the last staged batch in front of the cut */ /* its crc */
 	uint64_t begun;	   /* number of cuts begun, for those who wait for a whole one */
 	uint64_t completed;
 	/* blocks to write: grown by mmap at the cut, given back after */
@@ -80,6 +81,8 @@ void checkpoint_fini(struct thin_pool *pool);
 void checkpoint_start(struct thin_pool *pool);
 void checkpoint_run(struct thin_pool *pool);
 /* Its flush or a superblock is under way, or will be next. */
+/* A write found no room on the host: new data is refused until one that is repeated does. */
+void checkpoint_host_full(struct thin_pool *pool);
 bool checkpoint_flushing(const struct thin_pool *pool);
 /* When it wants to be run again; UINT64_MAX: when its I/O completes. */
 uint64_t checkpoint_deadline_ms(const struct thin_pool *pool);

@@ -291,4 +291,30 @@ struct fmt_shadow {
 };
 #define FMT_SHADOW_MAGIC "ASHSHADW"
 
+/* ---- stage (memory of the same kind): a table, from the next page on a block for each slot ---- */
+
+struct fmt_stage_slot {
+	uint64_t where; /* FMT_STAGE_TAKEN | block number: not yet written there; 0: nothing */
+	uint32_t crc;
+	uint32_t pad;
+};
+
+struct fmt_stage {
+	uint8_t magic[8]; /* "ASHSTAGE" */
+	uint8_t pool_id[16];
+	uint64_t nonce;
+	uint32_t slots;
+	uint8_t pad[28];
+	struct fmt_stage_slot slot[];
+};
+#define FMT_STAGE_MAGIC "ASHSTAGE"
+#define FMT_STAGE_TAKEN (1ull << 63)
+
+static inline uint64_t fmt_stage_table(uint64_t slots)
+{
+	uint64_t bytes = sizeof(struct fmt_stage) + slots * sizeof(struct fmt_stage_slot);
+
+	return (bytes + FMT_BLOCK - 1) / FMT_BLOCK * FMT_BLOCK;
+}
+
 #endif

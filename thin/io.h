@@ -95,8 +95,9 @@ struct io_batch_block {
 	uint64_t vblk;
 	struct pblk at;
 	uint32_t crc;
+	uint32_t slot; /* of the stage */
 	const uint8_t *data;
-	bool hole;
+	bool hole, dropped; /* dropped: never published, but written */
 };
 
 struct io_batch {
@@ -108,11 +109,18 @@ struct io_batch {
 	struct iovec iov[IO_BATCH_BLOCKS]; /* of the blocks with data, in order */
 	struct dev_io io[IO_BATCH_BLOCKS]; /* one a run */
 	uint32_t count, data_count, buf_used;
-	uint32_t io_pending, published;
-	uint64_t admitted_nodes;
-	uint64_t early; /* the log page that has its records already; 0: none */
-	uint32_t birth; /* ... as they say */
+	uint32_t room; /* blocks it may have */
+	uint32_t runs, io_pending, published;
+	/* blocks that have their places, data blocks among them, those published and counted off */
+	uint32_t placed, data_placed, released;
+	uint64_t admitted_nodes, placed_nodes; /* of blocks without a place, and with one */
 	int res;
+	/* published while it is being written (thin/stage.h) */
+	STAILQ_ENTRY(io_batch) stage_link;
+	uint64_t number;
+	struct dev_io *readers; /* wait for its blocks */
+	bool publishing; /* the task is queued, or stalled */
+	bool small, staged, written, over;
 };
 STAILQ_HEAD(batch_list, io_batch);
 
@@ -141,7 +149,7 @@ static inline struct data_key ent_key(struct ent e)
 
 int io_init(struct thin_pool *pool, uint64_t buffer_bytes);
 void io_fini(struct thin_pool *pool);
-/* Close the batch that is being filled and start its writes; end of a turn. */
+/* End of a turn: publish and write the batch that is being filled, or let it wait for more. */
 void io_submit_batch(struct thin_pool *pool);
 /* Call the `done` of what is answered. */
 void io_answer(struct thin_pool *pool);
@@ -165,6 +173,8 @@ void io_part_over(struct req_state *rs, int res);
 /* write.c: write the partial block at rs->pos, or as many whole blocks as this turn takes, and
  * advance rs->pos.  `data` NULL: zeroes.  0, -EAGAIN (the task waits), or an error. */
 int write_some(struct req_state *rs, const uint8_t *data);
+/* Repeat the `run`th device write of a batch. */
+void batch_write_again(struct thin_pool *pool, struct io_batch *b, uint32_t run);
 /* Room for `records` log records, `nodes` DIRTY nodes, `blocks` of space, of which `fresh` are not
  * overwritten or provisioned ones: 0, -EAGAIN (stalled), -ENOSPC. */
 int io_admit(struct req_state *rs, uint64_t records, uint64_t nodes, uint64_t blocks, bool fresh);

@@ -85,6 +85,7 @@ void journal_restart(struct thin_pool *pool, uint64_t nonce, uint64_t seq, uint3
 	j->compl = j->flushed = seq - 1;
 	j->records_unflushed = false;
 	j->bytes_unflushed = 0;
+	stage_restart(pool, nonce);
 	if (j->shadow) {
 		struct fmt_shadow *s = j->shadow;
 
@@ -123,7 +124,7 @@ bool journal_room_op(const struct thin_pool *pool)
 	const struct journal *j = &pool->journal;
 	uint64_t admitted = j->admitted_records / FMT_LOG_SLOTS + 1;
 
-	return !j->early && free_pages(j) > admitted + JOURNAL_RESERVE_PAGES - 2 &&
+	return free_pages(j) > admitted + JOURNAL_RESERVE_PAGES - 2 &&
 	       !j->page[(j->seq + 1) % JOURNAL_SLOTS].busy &&
 	       !j->page[(j->seq + 2) % JOURNAL_SLOTS].busy;
 }
@@ -132,7 +133,7 @@ bool journal_can_append(const struct thin_pool *pool)
 {
 	const struct journal *j = &pool->journal;
 
-	return !j->early && !j->page[(j->seq + 1) % JOURNAL_SLOTS].busy && free_pages(j) > 1;
+	return !j->page[(j->seq + 1) % JOURNAL_SLOTS].busy && free_pages(j) > 1;
 }
 
 /* ---- appending ---- */
@@ -143,9 +144,6 @@ static void page_written(struct dev_io *io)
 	struct journal *j = &p->pool->journal;
 
 	p->busy = false;
-	if (j->withdrawn)
-		j->early = 0;
-	j->withdrawn = false;
 	if (io->res) {
 		pool_fail(p->pool, io->res, "log page");
 		return;
@@ -155,13 +153,15 @@ static void page_written(struct dev_io *io)
 	pool_wake_stalled(p->pool);
 }
 
-/* Settle the content of page `seq`, the last one sealed, and write it. */
-static void write_page(struct thin_pool *pool, uint64_t seq)
+static void seal_open_page(struct thin_pool *pool)
 {
 	struct journal *j = &pool->journal;
-	struct journal_page *p = page_of(j, seq);
-	struct fmt_log_head *h = head_of(j, seq);
+	struct journal_page *p = page_of(j, j->seq);
+	struct fmt_log_head *h = head_of(j, j->seq);
+	uint64_t seq = j->seq;
 
+	assert(free_pages(j) > 0);
+	h->flushed = le64_put(j->flushed);
 	h->crc = le32_put(0);
 	j->pred = pool_crc(h, FMT_BLOCK);
 	h->crc = le32_put(j->pred);
@@ -175,19 +175,10 @@ static void write_page(struct thin_pool *pool, uint64_t seq)
 				 .iov_count = 1,
 				 .done = page_written,
 				 .user = p };
-	pool->stat.log_bytes += FMT_BLOCK;
-	pool_submit_io(pool, &p->io);
-}
-
-static void seal_open_page(struct thin_pool *pool)
-{
-	struct journal *j = &pool->journal;
-
-	assert(free_pages(j) > 0);
-	head_of(j, j->seq)->flushed = le64_put(j->flushed);
-	write_page(pool, j->seq);
 	j->seq++;
 	open_page(pool);
+	pool->stat.log_bytes += FMT_BLOCK;
+	pool_submit_io(pool, &p->io);
 }
 
 /* `count` slots at the end of the open page, filled by the caller before slots_commit(). */
@@ -282,54 +273,6 @@ uint64_t journal_seal(struct thin_pool *pool)
 	if (slots_used(&pool->journal))
 		seal_open_page(pool);
 	return pool->journal.seq - 1;
-}
-
-/* ---- early records ---- */
-
-static bool room_to_seal(const struct thin_pool *pool);
-
-bool journal_room_early(const struct thin_pool *pool, uint32_t count)
-{
-	const struct journal *j = &pool->journal;
-
-	/* alone: what else is being written would have to wait */
-	return slots_used(j) + count <= FMT_LOG_SLOTS && j->admitted_records == count &&
-	       !j->committing && STAILQ_EMPTY(&j->waiters) && journal_room_op(pool) &&
-	       room_to_seal(pool);
-}
-
-void journal_seal_early(struct thin_pool *pool)
-{
-	struct journal *j = &pool->journal;
-
-	j->early = journal_seal(pool);
-	pool->stat.early_pages++;
-}
-
-void journal_early_over(struct thin_pool *pool)
-{
-	assert(pool->journal.early && !pool->journal.withdrawn);
-	pool->journal.early = 0;
-	pool_wake_stalled(pool);
-}
-
-int journal_early_withdraw(struct thin_pool *pool, uint32_t count)
-{
-	struct journal *j = &pool->journal;
-	struct fmt_log_head *h = head_of(j, j->early);
-	uint32_t left = le32_get(h->slots) - count;
-
-	assert(j->seq == j->early + 1 && !slots_used(j) && count <= le32_get(h->slots));
-	if (page_of(j, j->early)->busy)
-		return -EAGAIN;
-	memset((uint8_t *)(h + 1) + left * FMT_LOG_SLOT, 0, count * FMT_LOG_SLOT);
-	h->slots = le32_put(left);
-	j->withdrawn = true;
-	if (j->compl == j->early)
-		j->compl --;
-	write_page(pool, j->early);
-	open_page(pool);
-	return 0;
 }
 
 /* ---- commit ---- */
@@ -427,20 +370,13 @@ void journal_flush_asked(struct thin_pool *pool)
 	j->eager = false;
 }
 
-bool journal_expects_flush(const struct thin_pool *pool, uint32_t count)
-{
-	const struct journal *j = &pool->journal;
-
-	return j->flush_habit >= JOURNAL_HABIT && j->slots_since + count == j->habit_slots;
-}
-
 /* The client's next request is going to be a FLUSH of what has just been published. */
 static bool flush_expected(const struct thin_pool *pool)
 {
 	const struct journal *j = &pool->journal;
 
-	return journal_expects_flush(pool, 0) && !j->admitted_records && j->records_unflushed &&
-	       STAILQ_EMPTY(&j->waiters);
+	return j->flush_habit >= JOURNAL_HABIT && j->slots_since == j->habit_slots &&
+	       !j->admitted_records && j->records_unflushed && STAILQ_EMPTY(&j->waiters);
 }
 
 static void commit_start(struct thin_pool *pool)
@@ -452,6 +388,7 @@ static void commit_start(struct thin_pool *pool)
 		return;
 	}
 	j->target = journal_seal(pool);
+	j->target_staged = pool->stage.numbered;
 	j->committing = true;
 	j->records_unflushed = false;
 	j->bytes_unflushed = 0;
@@ -462,8 +399,6 @@ void journal_run(struct thin_pool *pool)
 	struct journal *j = &pool->journal;
 
 	answer(pool, j->flushed, 0);
-	if (j->early)
-		return;
 	if (!j->committing && !pool->failed && commit_wanted(pool)) {
 		commit_start(pool);
 	} else if (!j->committing && !pool->failed && flush_expected(pool)) {
@@ -472,7 +407,8 @@ void journal_run(struct thin_pool *pool)
 	}
 	if (j->committing && !j->flushing && j->flushed >= j->target)
 		j->committing = false; /* a checkpoint has done it */
-	if (j->committing && !j->flushing && j->compl >= j->target && !checkpoint_flushing(pool))
+	if (j->committing && !j->flushing && j->compl >= j->target &&
+	    pool->stage.written >= j->target_staged && !checkpoint_flushing(pool))
 		flush_start(pool);
 }
 

@@ -20,13 +20,6 @@
  * begins when the last of so many is published, beside the answer's way to the client and the
  * FLUSH's way back.  A write that comes instead of the FLUSH ends the habit: one commit in vain.
  *
- * Behind such a client, and for FUA, the page is written beside the data, not after it: "early".  Its
- * records name blocks that may not have arrived; recovery compares the data of every page behind
- * the durable mark with its crc anyway, and the flush that moves the mark begins when the data is
- * there and published.  Until then nothing is appended behind them (no record, no operation, no cut
- * of a checkpoint), so that they are published as they were recorded: in this order, in this
- * generation.  If the data fails, the page is written once more without them.  One page at a time.
- *
  * The page buffers lie in the shadow area when there is one (thin.h), so that a process that dies
  * leaves the pages it had not written, and the open one, to its successor.
  *
@@ -82,14 +75,13 @@ struct journal {
 	/* commit */
 	bool committing, flushing;
 	uint64_t target;
+	uint64_t target_staged; /* the last staged batch that it covers */
 	struct dev_io flush_io;
 	struct journal_waiters waiters;
 	unsigned flush_habit; /* FLUSHes in a row that came when all writes were answered, ... */
 	uint64_t habit_slots; /* ... behind so many slots of records, as the one before */
 	uint64_t slots_since; /* the last FLUSH */
 	bool eager;	      /* a commit was begun for the next such one, which has not come */
-	uint64_t early;	      /* the page with records whose data is being written; 0: none */
-	bool withdrawn;	      /* ... that failed: it is being written without them */
 };
 
 int journal_init(struct thin_pool *pool, uint64_t pages, void *shadow);
@@ -103,19 +95,6 @@ uint64_t journal_room_records(const struct thin_pool *pool);
 bool journal_room_op(const struct thin_pool *pool);
 /* Whether a block record can be appended now (else: a page has to be written first). */
 bool journal_can_append(const struct thin_pool *pool);
-
-/* Whether `count` records may be appended before their data is written. */
-bool journal_room_early(const struct thin_pool *pool, uint32_t count);
-/* Whether a FLUSH is likely to follow once `count` more have been published. */
-bool journal_expects_flush(const struct thin_pool *pool, uint32_t count);
-/* The records just appended are early: seal their page.  Ends with one of the next two. */
-void journal_seal_early(struct thin_pool *pool);
-/* Their data is written, they are published. */
-void journal_early_over(struct thin_pool *pool);
-/* ... could not be written; they were the last `count` of the page, which has been written: else
- * -EAGAIN. */
-int journal_early_withdraw(struct thin_pool *pool, uint32_t count)
-	__attribute__((warn_unused_result));
 
 /* Append; return the page that the record (the operation's last fragment) is on. */
 uint64_t journal_block(struct thin_pool *pool, unsigned type, uint64_t volume, struct vblk v,

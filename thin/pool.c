@@ -103,7 +103,8 @@ void pool_submit_io(struct thin_pool *pool, struct dev_io *io)
 	io->done = io_done;
 	io->layer = pool;
 	pool->busy_io++;
-	pool->dev->ops->submit(pool->dev, io);
+	if (io->op != DEV_READ || !stage_delays(pool, io))
+		pool->dev->ops->submit(pool->dev, io);
 }
 
 static void blocking_done(struct dev_io *io)
@@ -248,7 +249,6 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	p->event_user = params->event_user;
 	p->read_only = params->read_only || params->salvage;
 	p->accept_damage = params->accept_damage;
-	p->early_records = params->early_records;
 	p->salvage = params->salvage;
 	p->commit_bytes = params->commit_bytes ? params->commit_bytes : DEFAULT_COMMIT_BYTES;
 	p->commit_ms = params->commit_ms ? params->commit_ms : DEFAULT_COMMIT_MS;
@@ -274,6 +274,7 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	    io_init(p, buffers) || data_cache_init(&p->data, params->data_cache_bytes) ||
 	    ahead_init(p, params->ahead_bytes))
 		goto fail;
+	stage_init(p, params->stage, params->stage_bytes);
 	p->block_margin = p->space.block_count / 64 < BLOCK_MARGIN_MAX
 				  ? p->space.block_count / 64 + BLOCK_MARGIN_MIN
 				  : BLOCK_MARGIN_MAX;
@@ -369,6 +370,7 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 		run_tasks(pool);
 		io_submit_batch(pool);
 		reclaim_run(pool);
+		stage_run(pool);
 		journal_run(pool);
 		maybe_checkpoint(pool);
 		checkpoint_run(pool);
@@ -378,6 +380,7 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 		if (!pool->wake && STAILQ_EMPTY(&pool->runnable))
 			break;
 	}
+	io_submit_batch(pool); /* commits and checkpoints may have begun */
 	watch_space(pool);
 	pool->dev->ops->kick(pool->dev);
 }
@@ -408,10 +411,11 @@ uint64_t thin_pool_deadline_ms(const struct thin_pool *pool)
 	if (pool->read_only)
 		return due;
 	due = lesser(due, lesser(checkpoint_deadline_ms(pool), ahead_deadline_ms(pool)));
+	due = lesser(due, stage_deadline_ms(pool));
 	due = lesser(due, lineage_deadline_ms(pool));
 	if (gives_back(pool))
 		due = lesser(due, pace_deadline_ms(pool));
-	if (pool->journal.records_unflushed && !pool->journal.early)
+	if (pool->journal.records_unflushed)
 		due = lesser(due, pool->journal.first_record_ms + pool->commit_ms);
 	if (pool->io.requests || pool->ck.active)
 		return due; /* a completion comes */

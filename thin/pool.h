@@ -36,6 +36,7 @@
 #include "thin/reclaim.h"
 #include "thin/salvage.h"
 #include "thin/scrub.h"
+#include "thin/stage.h"
 #include "thin/thin.h"
 
 struct punch {
@@ -62,6 +63,7 @@ struct thin_pool {
 	struct node_cache nodes;
 	struct data_cache data;
 	struct journal journal;
+	struct stage stage;
 	struct catalog catalog;
 	struct reclaim reclaim;
 	struct lineage lineage;
@@ -95,7 +97,7 @@ struct thin_pool {
 	bool failed;	/* ... because a flush or metadata write failed */
 	bool tiny;
 	bool low_space;
-	bool accept_damage, early_records;
+	bool accept_damage;
 	bool salvage; /* see salvage.h */
 	struct salvaged salvaged;
 	struct thin_pool_stat stat; /* its counters */

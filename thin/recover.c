@@ -28,7 +28,7 @@ struct recovery {
 	uint32_t end_pred;
 	uint64_t mark;	     /* pages up to this one were durable */
 	uint32_t generation; /* the largest seen */
-	uint64_t shadow_pages;
+	uint64_t shadow_pages, staged_blocks;
 	uint8_t *blocks; /* FMT_LOG_SLOTS blocks, to check data */
 	bool readable[FMT_LOG_SLOTS];
 	/* the operation being put together */
@@ -477,6 +477,33 @@ static void recovery_fini(struct recovery *rc)
 	rc->pool = NULL;
 }
 
+static void recover_flushed(struct dev_io *io)
+{
+	*(bool *)io->user = true;
+}
+
+static int device_flush(struct thin_dev *dev, struct err *err)
+{
+	bool done = false;
+	struct dev_io io = { .op = DEV_FLUSH, .done = recover_flushed, .user = &done };
+
+	if (dev->read_only)
+		return 0;
+	dev->ops->submit(dev, &io);
+	while (!done)
+		dev->ops->wait(dev);
+	return io.res ? err_sys(err, io.res, "flush before recovery") : 0;
+}
+
+/* What lay in the dead process's stage; durable, like all that is read later, before any block that
+ * it replaces is used again. */
+static int restore_staged(struct recovery *rc, struct thin_dev *dev, const struct thin_open *params)
+{
+	rc->staged_blocks = stage_restore(rc->pool, params->stage, params->stage_bytes,
+					  le64_get(rc->found.sb.nonce));
+	return rc->staged_blocks ? device_flush(dev, rc->err) : 0;
+}
+
 /* Steps 2 to 4. */
 static int replay(struct recovery *rc, struct thin_dev *dev, const struct thin_open *params)
 {
@@ -485,7 +512,7 @@ static int replay(struct recovery *rc, struct thin_dev *dev, const struct thin_o
 	int r;
 
 	if (params->read_only || params->salvage || le64_get(sb->feature_ro) & ~FMT_FEATURE_RO)
-		p.shadow = NULL; /* read, but not written */
+		p.shadow = p.stage = NULL; /* read, but not written */
 	r = pool_alloc(dev, le64_get(sb->zone_end), le64_get(sb->log_pages),
 		       le32_get(sb->zone_blocks), &p, &rc->pool);
 	if (r)
@@ -504,26 +531,10 @@ static int replay(struct recovery *rc, struct thin_dev *dev, const struct thin_o
 	    replay_ahead_new(rc->pool, &rc->ahead) ||
 	    posix_memalign((void **)&rc->blocks, FMT_BLOCK, FMT_LOG_SLOTS * FMT_BLOCK))
 		return err_set(rc->err, -ENOMEM, "out of memory");
-	r = pass_1(rc);
+	r = restore_staged(rc, dev, params);
+	if (!r)
+		r = pass_1(rc);
 	return r ? r : pass_2(rc);
-}
-
-static void recover_flushed(struct dev_io *io)
-{
-	*(bool *)io->user = true;
-}
-
-static int device_flush(struct thin_dev *dev, struct err *err)
-{
-	bool done = false;
-	struct dev_io io = { .op = DEV_FLUSH, .done = recover_flushed, .user = &done };
-
-	if (dev->read_only)
-		return 0;
-	dev->ops->submit(dev, &io);
-	while (!done)
-		dev->ops->wait(dev);
-	return io.res ? err_sys(err, io.res, "flush before recovery") : 0;
 }
 
 static int recover(struct recovery *rc, struct thin_dev *dev, const struct thin_open *params)
@@ -596,9 +607,10 @@ static void tell(struct recovery *rc)
 		return;
 	pool_event(pool, THIN_EVENT_NOTE,
 		   "recovered: %" PRIu64 " log pages, %" PRIu64 " records, %" PRIu64
-		   " of them skipped; %" PRIu64 " pages came from the dead process",
+		   " of them skipped; %" PRIu64 " pages and %" PRIu64
+		   " blocks came from the dead process",
 		   rc->end - rc->log.first, pool->stat.replayed_records, pool->stat.skipped_records,
-		   rc->shadow_pages);
+		   rc->shadow_pages, rc->staged_blocks);
 }
 
 int recover_open(struct thin_dev *dev, const struct thin_open *params, struct thin_pool **ret_pool,

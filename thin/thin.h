@@ -77,7 +77,6 @@ struct thin_open {
 	uint64_t ahead_bytes;	       /* free space to keep written (thin/ahead.h); 0: none */
 	bool read_only;
 	bool accept_damage; /* go on past a hole in the log (data is lost) */
-	bool early_records; /* for tests: record beside the data wherever that is possible */
 	/* Read-only, and without the volumes and snapshots whose records are damaged; events say
 	 * which.  Nothing else is accepted: what can be opened is as it was left. */
 	bool salvage;
@@ -89,6 +88,12 @@ struct thin_open {
 	 * until thin_pool_close().
 	 */
 	void *shadow;
+	/*
+	 * More such memory, of stage_bytes, beside the shadow: small writes are answered as soon as
+	 * they lie there (thin/stage.h).  NULL: when the device has them.
+	 */
+	void *stage;
+	uint64_t stage_bytes;
 	/* Called with what an administrator should hear; `text` without the pool's name. */
 	void (*event)(void *user, enum thin_event_kind kind, const char *text);
 	void *event_user;
@@ -160,7 +165,6 @@ struct thin_pool_stat {
 	bool read_only, low_space;
 	/* counters since open */
 	uint64_t commits, checkpoints, flushes, checkpoint_bytes, log_bytes;
-	uint64_t early_pages; /* of the log, written beside the data that they record */
 	uint64_t data_written_bytes, data_read_bytes, checksum_errors, enospc_errors, punched_bytes;
 	uint64_t ahead_bytes; /* of free space written ahead */
 	uint64_t replayed_records, skipped_records;

@@ -5,6 +5,9 @@
  *	request -> range -> [merge of partial blocks] -> admission -> batch -> device
  *	        -> publish: log record + map entry + old block freed -> answer
  *
+ * A batch of small requests is staged where it can be: it is published and answered while the
+ * device writes it (thin/stage.h).
+ *
  * A batch gathers blocks of all requests of a turn; their space is one allocation, written with
  * few device writes.  A block's bytes are copied and checksummed 4 KiB at a time, while they are in
  * the L1 cache; a whole block that lies aligned in the caller's buffer is not copied at all.
@@ -15,10 +18,10 @@
  * for what was only written (who wrote it has it), and large requests are streams that pass by:
  * what they replace is dropped, and they are not worth a copy.
  *
- * Why this is safe: nothing is published, and no flush vouches for a record, before its data is
- * written ("early" in journal.h); the old block stays untouched until the flush that covers the
- * record; a crash in between leaves either the old content or, if the record's page and the data
- * both arrived, the new one.
+ * Why this is safe: nothing is recorded or published before its data is written, or staged where
+ * the process's death does not reach it (thin/stage.h); the old block
+ * stays untouched until the flush that covers the record; a crash in between leaves either the old
+ * content or, if the record's page and the data both arrived, the new one.
  */
 #include <errno.h>
 #include <string.h>
@@ -31,24 +34,37 @@
 #define EXPECTED	 16u	     /* blocks whose places in the cache are fetched together */
 
 static void publish_step(struct thin_pool *pool, struct task *task);
+static void close_batch(struct thin_pool *pool, bool now);
 
 /* ---- filling a batch ---- */
 
-static struct io_batch *batch_open(struct thin_pool *pool)
+/* For a request of `len` bytes. */
+static struct io_batch *batch_open(struct thin_pool *pool, uint64_t len)
 {
 	struct io *io = &pool->io;
-	struct io_batch *b;
+	struct io_batch *b = io->open;
+	bool small = stage_takes(pool, len);
 
-	if (io->open && io->open->count == IO_BATCH_BLOCKS)
-		io_submit_batch(pool);
-	if (io->open)
-		return io->open;
-	b = STAILQ_FIRST(&io->batch_free);
-	if (!b)
-		return NULL;
-	STAILQ_REMOVE_HEAD(&io->batch_free, link);
-	b->count = b->data_count = b->buf_used = b->io_pending = b->published = 0;
-	b->admitted_nodes = b->early = 0;
+	if (b && b->count && b->count < b->room && b->small == small)
+		return b;
+	close_batch(pool, true);
+	b = io->open; /* one that got nothing */
+	if (!b) {
+		b = STAILQ_FIRST(&io->batch_free);
+		if (!b)
+			return NULL;
+		STAILQ_REMOVE_HEAD(&io->batch_free, link);
+	}
+	b->count = b->data_count = b->buf_used = b->io_pending = b->published = b->runs = 0;
+	b->placed = b->data_placed = b->released = 0;
+	b->placed_nodes = b->number = 0;
+	b->publishing = b->written = b->over = false;
+	b->small = small;
+	b->room = small ? stage_room(&pool->stage) : 0;
+	b->staged = b->room != 0;
+	if (!b->staged || b->room > IO_BATCH_BLOCKS)
+		b->room = IO_BATCH_BLOCKS;
+	b->admitted_nodes = 0;
 	b->res = 0;
 	b->task.step = publish_step;
 	io->open = b;
@@ -73,7 +89,13 @@ static void append(struct io_batch *b, struct req_state *rs, uint64_t v, const u
 	rs->pending++;
 	if (bb->hole)
 		return;
-	if (!keep || (uintptr_t)src % FMT_BLOCK) {
+	if (b->staged) {
+		uint8_t *copy;
+
+		bb->slot = stage_take(&rs->pool->stage, &copy);
+		memcpy(copy, src, FMT_BLOCK);
+		src = copy;
+	} else if (!keep || (uintptr_t)src % FMT_BLOCK) {
 		uint8_t *copy = b->buf + (uint64_t)b->buf_used++ * FMT_BLOCK;
 
 		memcpy(copy, src, FMT_BLOCK);
@@ -241,7 +263,7 @@ static int write_partial(struct req_state *rs, const uint8_t *data, uint64_t len
 	r = merge_begin(rs, v);
 	if (r == -EAGAIN)
 		return r;
-	b = r ? NULL : batch_open(pool);
+	b = r ? NULL : batch_open(pool, rs->req->len);
 	if (!r && !b) {
 		pool_stall(pool, &rs->task);
 		return -EAGAIN;
@@ -269,7 +291,7 @@ static int write_whole(struct req_state *rs, const uint8_t *data, uint64_t len)
 {
 	struct vblk v = { rs->pos / FMT_BLOCK };
 	uint64_t count = len / FMT_BLOCK, leaf_end = (v.n | (FMT_NODE_ENTRIES - 1)) + 1;
-	struct io_batch *b = batch_open(rs->pool);
+	struct io_batch *b = batch_open(rs->pool, rs->req->len);
 	int r;
 
 	if (!b) {
@@ -278,8 +300,8 @@ static int write_whole(struct req_state *rs, const uint8_t *data, uint64_t len)
 	}
 	if (count > leaf_end - v.n)
 		count = leaf_end - v.n;
-	if (count > IO_BATCH_BLOCKS - b->count)
-		count = IO_BATCH_BLOCKS - b->count;
+	if (count > b->room - b->count)
+		count = b->room - b->count;
 	/* short of space, in small steps: what one of them replaces is room for the next */
 	while (count > 1 && !pool_space_for(rs->pool, count, path_nodes(rs->req->vol->volume)))
 		count /= 2;
@@ -324,14 +346,43 @@ void write_step(struct thin_pool *pool, struct task *task)
 
 /* ---- to the device ---- */
 
+static void publish_soon(struct thin_pool *pool, struct io_batch *b)
+{
+	if (!b->publishing)
+		pool_wake_task(pool, &b->task);
+	b->publishing = true;
+}
+
+static void batch_over(struct io_batch *b)
+{
+	if (b->staged) {
+		stage_over(b->pool, b);
+		return;
+	}
+	STAILQ_INSERT_HEAD(&b->pool->io.batch_free, b, link);
+	pool_wake_stalled(b->pool);
+}
+
 static void batch_write_done(struct dev_io *dio)
 {
 	struct io_batch *b = dio->user;
 
+	if (dio->res && b->staged && stage_failed(b->pool, dio))
+		return; /* comes again */
 	if (dio->res)
 		b->res = dio->res;
-	if (--b->io_pending == 0)
-		pool_wake_task(b->pool, &b->task);
+	if (--b->io_pending)
+		return;
+	if (!b->staged) {
+		publish_soon(b->pool, b);
+		return;
+	}
+	stage_written(b->pool, b);
+	for (uint32_t i = 0; i < b->count; i++)
+		if (b->block[i].dropped)
+			space_free_unpublished(&b->pool->space, b->block[i].at);
+	if (!b->publishing)
+		batch_over(b);
 }
 
 /* Join pieces that lie behind one another in memory; returns how many are left. */
@@ -348,97 +399,143 @@ static int join_iov(struct iovec *iov, uint32_t count)
 	return last + 1;
 }
 
-/* Give the data blocks from the `first`th on their places: `count` of them, adjacent from `at`. */
-static uint32_t set_places(struct io_batch *b, uint32_t block, struct pblk at, uint64_t count)
+/* Give the next `count` data blocks their places, which are adjacent from `at`. */
+static void set_places(struct thin_pool *pool, struct io_batch *b, struct pblk at, uint64_t count)
 {
-	for (uint64_t n = 0; n < count; block++)
-		if (!b->block[block].hole)
-			b->block[block].at.n = at.n + n++;
-	return block;
-}
+	struct dev_io *last = b->runs ? &b->io[b->runs - 1] : NULL;
 
-/* ---- recording before the data is written: "early" in journal.h ---- */
+	if (last && last->offset + last->len == at.n * FMT_BLOCK)
+		last->len += count * FMT_BLOCK;
+	else
+		b->io[b->runs++] = (struct dev_io){ .offset = at.n * FMT_BLOCK,
+						    .len = count * FMT_BLOCK };
+	for (uint64_t n = 0; n < count; b->placed++) {
+		struct io_batch_block *bb = &b->block[b->placed];
 
-static struct ent entry_of(const struct io_batch_block *bb, uint32_t birth)
-{
-	return (struct ent){ FMT_ENT_MAPPED | bb->at.n, birth, bb->crc };
-}
-
-/* Publishing will find all it changes in memory and DIRTY: it cannot wait, nor fail. */
-static bool leaves_are_dirty(struct thin_pool *pool, const struct io_batch *b)
-{
-	for (uint32_t i = 0; i < b->count; i++) {
-		struct volume *vol = b->block[i].rs->req->vol->volume;
-		struct vblk v = { b->block[i].vblk }, next;
-		struct node *leaf;
-
-		if (b->block[i].hole || map_peek(pool, &vol->tree, v, &leaf, &next) ||
-		    leaf->state != NODE_DIRTY || leaf->birth <= lineage_bound(vol, v))
-			return false;
+		if (bb->hole)
+			continue;
+		bb->at.n = at.n + n++;
+		if (b->staged)
+			stage_mark(&pool->stage, bb->slot, bb->at.n, bb->crc);
 	}
-	return true;
 }
 
-static bool is_awaited(const struct thin_pool *pool, const struct io_batch *b)
+/* Places for all blocks that have none; they can be published as far as the batch is concerned. */
+static void place(struct thin_pool *pool, struct io_batch *b)
 {
-	if (pool->early_records || journal_expects_flush(pool, b->count))
-		return true;
-	for (uint32_t i = 0; i < b->count; i++)
-		if (b->block[i].rs->req->flags & THIN_FUA)
-			return true;
-	return false;
+	uint32_t left = b->data_count - b->data_placed;
+
+	pool->admitted_blocks -= left;
+	pool->stat.data_written_bytes += (uint64_t)left * FMT_BLOCK;
+	b->data_placed = b->data_count;
+	while (left) {
+		struct pblk at = { 0 };
+		uint64_t n = space_take_run(&pool->space, left, false, &at);
+
+		assert(n > 0); /* admitted */
+		set_places(pool, b, at, n);
+		left -= (uint32_t)n;
+	}
+	b->placed = b->count; /* holes at the end */
+	b->placed_nodes += b->admitted_nodes;
+	b->admitted_nodes = 0;
 }
 
-/* Write the log page beside the data, when nothing but its flush will be missing then (journal.h).
- */
-static void record_early(struct thin_pool *pool, struct io_batch *b)
+static void submit_run(struct thin_pool *pool, struct io_batch *b, uint32_t run, uint32_t first)
 {
-	if (!journal_room_early(pool, b->count) || !is_awaited(pool, b) ||
-	    !leaves_are_dirty(pool, b))
+	struct dev_io *io = &b->io[run];
+	uint32_t n = (uint32_t)(io->len / FMT_BLOCK);
+
+	*io = (struct dev_io){ .op = DEV_WRITE,
+			       .offset = io->offset,
+			       .len = io->len,
+			       .iov = &b->iov[first],
+			       .iov_count = join_iov(&b->iov[first], n),
+			       .done = batch_write_done,
+			       .user = b };
+	pool_submit_io(pool, io);
+}
+
+static uint32_t first_of_run(const struct io_batch *b, uint32_t run)
+{
+	uint32_t first = 0;
+
+	for (uint32_t i = 0; i < run; i++)
+		first += (uint32_t)(b->io[i].len / FMT_BLOCK);
+	return first;
+}
+
+void batch_write_again(struct thin_pool *pool, struct io_batch *b, uint32_t run)
+{
+	uint32_t first = first_of_run(b, run), n = 0;
+	uint64_t end = first + b->io[run].len / FMT_BLOCK;
+
+	for (uint32_t i = 0; i < b->count; i++) {
+		void *data = (void *)(uintptr_t)b->block[i].data;
+
+		if (b->block[i].hole)
+			continue;
+		if (n >= first && n < end)
+			b->iov[n] = (struct iovec){ data, FMT_BLOCK };
+		n++;
+	}
+	submit_run(pool, b, run, first);
+}
+
+static void submit_batch(struct thin_pool *pool, struct io_batch *b)
+{
+	uint32_t runs = b->runs, first = 0;
+
+	pool->io.open = NULL;
+	b->io_pending = runs;
+	if (b->staged)
+		stage_submitted(pool, b);
+	for (uint32_t i = 0; i < runs; i++) {
+		uint32_t n = (uint32_t)(b->io[i].len / FMT_BLOCK);
+
+		submit_run(pool, b, i, first);
+		first += n;
+	}
+}
+
+/* The turn's end of a staged batch: it stays open for more while the device is busy with others. */
+static void end_staged(struct thin_pool *pool, struct io_batch *b, bool now)
+{
+	if (b->placed < b->count) {
+		place(pool, b);
+		if (b->data_count && !b->number)
+			stage_number(pool, b);
+		publish_soon(pool, b);
+	}
+	if (!b->data_count) { /* all holes */
+		b->staged = false;
+		pool->io.open = NULL;
+	} else if (now || stage_may_write(pool, b)) {
+		submit_batch(pool, b);
+	}
+}
+
+static void close_batch(struct thin_pool *pool, bool now)
+{
+	struct io_batch *b = pool->io.open;
+
+	if (!b || !b->count)
 		return;
-	b->birth = pool->generation;
-	for (uint32_t i = 0; i < b->count; i++)
-		b->early = journal_block(pool, FMT_SLOT_BLOCK, b->block[i].rs->req->vol->volume->id,
-					 (struct vblk){ b->block[i].vblk },
-					 entry_of(&b->block[i], b->birth));
-	journal_seal_early(pool);
+	if (b->staged) {
+		end_staged(pool, b, now);
+		return;
+	}
+	place(pool, b);
+	if (b->data_count)
+		submit_batch(pool, b);
+	else
+		publish_soon(pool, b);
+	pool->io.open = NULL;
 }
 
 void io_submit_batch(struct thin_pool *pool)
 {
-	struct io_batch *b = pool->io.open;
-	uint32_t done = 0, block = 0, runs = 0;
-
-	if (!b || !b->count)
-		return;
-	pool->io.open = NULL;
-	if (!b->data_count) {
-		pool_wake_task(pool, &b->task);
-		return;
-	}
-	pool->admitted_blocks -= b->data_count;
-	pool->stat.data_written_bytes += (uint64_t)b->data_count * FMT_BLOCK;
-	b->io_pending = b->data_count; /* more than the runs, until they are counted */
-	while (done < b->data_count) {
-		struct dev_io *io = &b->io[runs++];
-		struct pblk at = { 0 };
-		uint64_t n = space_take_run(&pool->space, b->data_count - done, false, &at);
-
-		assert(n > 0); /* admitted */
-		block = set_places(b, block, at, n);
-		*io = (struct dev_io){ .op = DEV_WRITE,
-				       .offset = at.n * FMT_BLOCK,
-				       .len = n * FMT_BLOCK,
-				       .iov = &b->iov[done],
-				       .iov_count = join_iov(&b->iov[done], (uint32_t)n),
-				       .done = batch_write_done,
-				       .user = b };
-		done += (uint32_t)n;
-	}
-	b->io_pending = runs;
-	for (uint32_t i = 0; i < runs; i++)
-		pool_submit_io(pool, &b->io[i]);
-	record_early(pool, b);
+	close_batch(pool, false);
 }
 
 /* ---- publishing ---- */
@@ -457,12 +554,12 @@ static uint8_t *cache_written(struct thin_pool *pool, struct ent old, struct ent
 	return slot ? data_cache_page(&pool->data, slot) : NULL;
 }
 
-/* `seq`: the log page that says so. */
 static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, struct node *leaf,
-			  struct ent e, uint64_t seq)
+			  struct ent e, unsigned type)
 {
 	struct volume *vol = bb->rs->req->vol->volume;
 	struct fmt_entry *slot = &leaf->page->entry[bb->vblk % FMT_NODE_ENTRIES];
+	uint64_t seq = journal_block(pool, type, vol->id, (struct vblk){ bb->vblk }, e);
 	uint8_t *cached = NULL;
 
 	if (e.where & FMT_ENT_MAPPED && bb->rs->req->len <= CACHED_WRITE_MAX)
@@ -480,28 +577,25 @@ static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, str
 
 static int publish_data(struct thin_pool *pool, struct io_batch *b, struct io_batch_block *bb)
 {
-	struct volume *vol = bb->rs->req->vol->volume;
-	struct vblk v = { bb->vblk };
-	struct ent e = entry_of(bb, pool->generation);
 	struct node *leaf;
-	int r = map_dirty_leaf(pool, &vol->tree, v, &b->task, &leaf);
+	int r = map_dirty_leaf(pool, &bb->rs->req->vol->volume->tree, (struct vblk){ bb->vblk },
+			       &b->task, &leaf);
 
-	assert(!b->early || (!r && b->birth == e.birth && b->early == pool->journal.early));
 	if (r)
 		return r;
-	publish_entry(pool, bb, leaf, e,
-		      b->early ? b->early : journal_block(pool, FMT_SLOT_BLOCK, vol->id, v, e));
+	publish_entry(pool, bb, leaf,
+		      (struct ent){ FMT_ENT_MAPPED | bb->at.n, pool->generation, bb->crc },
+		      FMT_SLOT_BLOCK);
 	return 0;
 }
 
 /* Only a block that is mapped needs a record to become a hole. */
 static int publish_hole(struct thin_pool *pool, struct io_batch *b, struct io_batch_block *bb)
 {
-	struct volume *vol = bb->rs->req->vol->volume;
+	struct tree *tree = &bb->rs->req->vol->volume->tree;
 	struct vblk v = { bb->vblk }, next;
-	struct ent e = { 0, pool->generation, 0 };
 	struct node *leaf;
-	int r = map_leaf(pool, &vol->tree, v, &b->task, &leaf, &next);
+	int r = map_leaf(pool, tree, v, &b->task, &leaf, &next);
 
 	if (r == -ENOENT)
 		return 0;
@@ -509,10 +603,10 @@ static int publish_hole(struct thin_pool *pool, struct io_batch *b, struct io_ba
 		return r;
 	if (!(ent_get(&leaf->page->entry[v.n % FMT_NODE_ENTRIES]).where & FMT_ENT_MAPPED))
 		return 0;
-	r = map_dirty_leaf(pool, &vol->tree, v, &b->task, &leaf);
+	r = map_dirty_leaf(pool, tree, v, &b->task, &leaf);
 	if (r)
 		return r;
-	publish_entry(pool, bb, leaf, e, journal_block(pool, FMT_SLOT_HOLE, vol->id, v, e));
+	publish_entry(pool, bb, leaf, (struct ent){ 0, pool->generation, 0 }, FMT_SLOT_HOLE);
 	return 0;
 }
 
@@ -522,7 +616,7 @@ static int publish_block(struct thin_pool *pool, struct io_batch *b, struct io_b
 
 	if (b->res || pool->failed) {
 		r = b->res ? b->res : -EIO;
-	} else if (!b->early && !journal_can_append(pool)) {
+	} else if (!journal_can_append(pool)) {
 		pool_stall(pool, &b->task);
 		return -EAGAIN;
 	} else {
@@ -530,7 +624,9 @@ static int publish_block(struct thin_pool *pool, struct io_batch *b, struct io_b
 	}
 	if (r == -EAGAIN)
 		return r;
-	if (r && !bb->hole)
+	if (r && !bb->hole && b->staged && !b->written)
+		bb->dropped = true; /* its place is being written to */
+	else if (r && !bb->hole)
 		space_free_unpublished(&pool->space, bb->at);
 	io_part_over(bb->rs, r == -EUCLEAN ? -EIO : r);
 	return 0;
@@ -561,7 +657,7 @@ static void expect_replaced(struct thin_pool *pool, const struct io_batch *b)
 
 	if (!data_cache_on(&pool->data))
 		return;
-	for (uint32_t i = b->published; i < b->count && count < EXPECTED; i++)
+	for (uint32_t i = b->published; i < b->placed && count < EXPECTED; i++)
 		pblk[count++] = replaced_by(pool, &b->block[i]);
 	data_cache_expect(&pool->data, pblk, count);
 }
@@ -571,7 +667,7 @@ static bool publish_blocks(struct thin_pool *pool, struct io_batch *b)
 {
 	bool all = true;
 
-	for (uint32_t done = 0; all && b->published < b->count; b->published += all) {
+	for (uint32_t done = 0; all && b->published < b->placed; b->published += all) {
 		if (done++ % EXPECTED == 0)
 			expect_replaced(pool, b);
 		all = !publish_block(pool, b, &b->block[b->published]);
@@ -584,16 +680,13 @@ static void publish_step(struct thin_pool *pool, struct task *task)
 {
 	struct io_batch *b = TASK_OF(task, struct io_batch, task);
 
-	if (b->early && b->res && !pool->failed && journal_early_withdraw(pool, b->count)) {
-		pool_stall(pool, &b->task);
-		return;
-	}
 	if (!publish_blocks(pool, b))
 		return;
-	if (b->early && (!b->res || pool->failed))
-		journal_early_over(pool);
-	pool->admitted_nodes -= b->admitted_nodes;
-	pool->journal.admitted_records -= b->count;
-	STAILQ_INSERT_HEAD(&pool->io.batch_free, b, link);
-	pool_wake_stalled(pool);
+	b->publishing = false;
+	pool->admitted_nodes -= b->placed_nodes;
+	b->placed_nodes = 0;
+	pool->journal.admitted_records -= b->published - b->released;
+	b->released = b->published;
+	if (!b->staged || b->written)
+		batch_over(b);
 }

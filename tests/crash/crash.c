@@ -307,11 +307,9 @@ static void report(double seconds)
 	       (unsigned long long)t->states, (unsigned long long)t->kills,
 	       (unsigned long long)t->nested, (unsigned long long)t->compared,
 	       (unsigned long long)t->events, (unsigned long long)t->workloads);
-	printf("%llu requests answered, %llu with ENOSPC; %llu lives, %llu checkpoints, %llu early "
-	       "log pages; %.0f s\n",
+	printf("%llu requests answered, %llu with ENOSPC; %llu lives, %llu checkpoints; %.0f s\n",
 	       (unsigned long long)t->replies, (unsigned long long)t->enospc,
-	       (unsigned long long)t->lives, (unsigned long long)t->checkpoints,
-	       (unsigned long long)t->early, seconds);
+	       (unsigned long long)t->lives, (unsigned long long)t->checkpoints, seconds);
 	printf("%llu errors of the device injected, %llu blocks damaged (%llu times refused)\n",
 	       (unsigned long long)t->faults, (unsigned long long)t->damaged,
 	       (unsigned long long)t->refused);

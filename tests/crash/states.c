@@ -102,14 +102,14 @@ static struct outcome *states_find(struct states *s, uint64_t key)
 
 static void *shadow_new(const void *from)
 {
-	void *shadow = aligned_alloc(SIM_BLOCK, THIN_SHADOW_BYTES);
+	void *shadow = aligned_alloc(SIM_BLOCK, WORLD_SHADOW_BYTES);
 
 	if (!shadow)
 		abort();
 	if (from)
-		memcpy(shadow, from, THIN_SHADOW_BYTES);
+		memcpy(shadow, from, WORLD_SHADOW_BYTES);
 	else
-		memset(shadow, 0, THIN_SHADOW_BYTES);
+		memset(shadow, 0, WORLD_SHADOW_BYTES);
 	return shadow;
 }
 
@@ -370,7 +370,7 @@ void states_event(struct states *s, enum sim_event what)
 	if (!states_kill_allowed(w))
 		return;
 	memset(parts, SIM_ALL, n);
-	states_each(s, parts, done, n, kill_fn, rng_hash(w->shadow, THIN_SHADOW_BYTES));
+	states_each(s, parts, done, n, kill_fn, rng_hash(w->shadow, WORLD_SHADOW_BYTES));
 }
 
 static struct dev_sim *cut_now(struct world *w, const uint8_t *parts)

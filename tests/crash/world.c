@@ -44,6 +44,11 @@ struct thin_open world_open_params(struct world *w, void *shadow)
 	struct thin_open open = w->open;
 
 	open.shadow = shadow;
+	/* in three quarters of the worlds small writes are answered before they are written */
+	if (shadow && w->spec->kind != WORLD_FAULT && rng_mix(w->spec->seed ^ 0x57a6e) % 4) {
+		open.stage = (char *)shadow + THIN_SHADOW_BYTES;
+		open.stage_bytes = WORLD_STAGE_BYTES;
+	}
 	open.seed = rng_mix(w->spec->seed ^ rng_mix(++w->open_seed)) | 1;
 	open.now_ms = world_clock_ms;
 	return open;
@@ -96,8 +101,6 @@ static void world_create(struct world *w)
 	w->open.data_cache_bytes = data_caches[rng_mix(mix) % 3];
 	/* writing ahead in half of the worlds */
 	w->open.ahead_bytes = rng_mix(w->spec->seed ^ 0xa4ead) % 2 ? 64 * BLK : 0;
-	/* recording beside the data wherever it can be done, in half of them */
-	w->open.early_records = rng_mix(w->spec->seed ^ 0xea417) % 2;
 	w->open.commit_bytes = commits[rng_below(&w->rng, 3)];
 	w->may_fill = !scripted;
 	w->sim = dev_sim_new(blocks * BLK, rng_next(&w->rng));
@@ -364,7 +367,7 @@ static enum oracle_rule world_begin_life(struct world *w, struct dev_sim *sim,
 	dev_sim_set_delay(w->sim, (unsigned)rng_below(&w->rng, 6));
 	dev_sim_on_event(w->sim, world_event, w);
 	if (rule == RULE_POWER)
-		memset(w->shadow, 0, THIN_SHADOW_BYTES);
+		memset(w->shadow, 0, WORLD_SHADOW_BYTES);
 	world_choose_mood(w);
 	world_open(w);
 	if (!w->cut)
@@ -552,7 +555,6 @@ static void world_finish(struct world *w)
 	}
 	thin_pool_stat(w->pool, &st);
 	world_totals->checkpoints += st.checkpoints;
-	world_totals->early += st.early_pages;
 	r = thin_pool_close(w->pool);
 	w->pool = NULL;
 	if (r)
@@ -576,8 +578,8 @@ void world_run(struct world *w, const struct spec *spec)
 	w->super_cut_in = -1;
 	w->hot_cell = (unsigned)rng_below(&w->rng, 20);
 	w->client_count = 4;
-	w->shadow = aligned_alloc(BLK, THIN_SHADOW_BYTES);
-	memset(w->shadow, 0, THIN_SHADOW_BYTES);
+	w->shadow = aligned_alloc(BLK, WORLD_SHADOW_BYTES);
+	memset(w->shadow, 0, WORLD_SHADOW_BYTES);
 	for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
 		w->clients[i].world = w;
 		w->clients[i].buf = aligned_alloc(BLK, WORLD_BUF_BYTES);

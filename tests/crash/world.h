@@ -15,6 +15,9 @@
 #include "tests/lib/dev_sim.h"
 #include "thin/thin.h"
 
+/* the log's pages, and a stage of so few blocks that it is full now and then */
+#define WORLD_STAGE_BYTES  (13u * 4096u)
+#define WORLD_SHADOW_BYTES (THIN_SHADOW_BYTES + WORLD_STAGE_BYTES)
 #define WORLD_CLIENTS	8
 #define WORLD_SCRIPT	4
 #define WORLD_BUF_BYTES (16u * 4096u)
@@ -99,7 +102,7 @@ struct world {
 /* Counted over all workloads. */
 struct world_totals {
 	uint64_t workloads, replies, events, states, kills, nested, compared, enospc, checkpoints,
-		early, lives, faults, damaged, refused;
+		lives, faults, damaged, refused;
 };
 extern struct world_totals *world_totals; /* shared by all processes of a run */
 
