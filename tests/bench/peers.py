@@ -22,6 +22,7 @@ from sandbox import TOP, Failed, die_with_parent, sh
 
 BUILD = os.environ.get("BUILD") or os.path.join(TOP, "build")
 START_LIMIT_S = 120
+REST_LIMIT_S = 30
 pinned = True  # the server on the last core, clients on the others
 
 
@@ -93,6 +94,15 @@ class Peer:
     def cpu_s(self):
         """CPU time of the process with all its threads, ended ones included."""
         return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3)
+
+    def rest(self):
+        """Returns when the server has nothing to do any more: caches are prefaulted by then."""
+        end = time.monotonic() + REST_LIMIT_S
+        while time.monotonic() < end:
+            before = self.cpu_s()
+            time.sleep(0.2)
+            if self.cpu_s() - before < 0.01:
+                return
 
     def user_s(self):
         with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as f:
