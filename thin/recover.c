@@ -37,7 +37,8 @@ struct recovery {
 	uint32_t op_have;
 	uint16_t op_next;
 	bool op_whole; /* it has been put together */
-	struct err *err;
+	struct err *err; /* the caller's, or our own */
+	struct err own;
 };
 
 /* ---- superblock, catalog, bitmaps ---- */
@@ -564,7 +565,7 @@ int recover_in_memory(struct thin_dev *dev, const struct thin_open *params,
 
 	if (!rc)
 		return err_set(err, -ENOMEM, "out of memory");
-	rc->err = err;
+	rc->err = err ? err : &rc->own;
 	p.read_only = true;
 	r = recover(rc, dev, &p);
 	if (!r) {
@@ -626,7 +627,7 @@ int recover_open(struct thin_dev *dev, const struct thin_open *params, struct th
 	rc = calloc(1, sizeof(*rc));
 	if (!rc)
 		return err_set(err, -ENOMEM, "out of memory");
-	rc->err = err;
+	rc->err = err ? err : &rc->own;
 	r = recover(rc, dev, params);
 	if (!r && !rc->pool->read_only && super_repair(dev, &rc->found))
 		r = err_set(err, -EIO, "a damaged superblock copy cannot be repaired");
