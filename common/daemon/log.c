@@ -75,6 +75,11 @@ bool log_would(enum log_level level)
 	return (int)level <= atomic_load_explicit(&log_state.level, memory_order_relaxed);
 }
 
+bool log_to_journal(void)
+{
+	return log_state.with_level;
+}
+
 void log_set_test(int fd, bool with_level, uint64_t (*now_ms)(void))
 {
 	log_state.fd = fd;

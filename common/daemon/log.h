@@ -33,6 +33,8 @@ enum log_level {
 void log_open(enum log_level level);
 void log_set_level(enum log_level level);
 bool log_would(enum log_level level);
+/* Is stderr the journal's? */
+bool log_to_journal(void);
 
 /* `subject` names what it is about ("vol db1", "port vm1"); NULL: none. */
 void log_write(enum log_level level, const char *subject, const char *fmt, ...)

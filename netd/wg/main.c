@@ -8,7 +8,14 @@
  *				ends when the device is deleted
  *
  * Alone, a parent stays that has the privileges: it opens the sockets when wg(8) changes port or
- * mark, and it never sees a packet.  Without -f it goes to the background once the device is there.
+ * mark, and it never sees a packet.  Without -f it goes to the background once the device is there:
+ *
+ *	caller -- netd-wg NAME ....... exits when `ready` gets a byte, or its end
+ *	             '-- the parent -- link -- data path
+ *
+ * What the two say until then reaches the caller through a pipe that is their stderr; afterwards
+ * nobody reads it and they write in vain (EPIPE), unless stderr is the journal's, which stays.  So
+ * they keep nothing of the caller's open, who may be waiting for the end of what it reads.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +33,7 @@
 #include "netd/wg/host.h"
 #include "netd/wg/link.h"
 #include "netd/wg/serve.h"
+#include "netd/wg/sockets.h"
 
 #define MTU_DEFAULT 1420
 #define RUN_FOLDER  "/run/netd/wg"
@@ -87,6 +95,17 @@ static int host_loop(struct wg_host *h, const char *name)
 	}
 }
 
+/* Asked at wg(8)'s socket: another link to it would take the place of the one that it has. */
+static bool runs_already(const char *name)
+{
+	int fd;
+
+	if (wg_connect(UAPI_FOLDER, name, &fd))
+		return false;
+	close(fd);
+	return true;
+}
+
 /* The caller of the program returns when the device is there: `ready` is closed. */
 static int run_alone(const char *name, int ready)
 {
@@ -103,6 +122,10 @@ static int run_alone(const char *name, int ready)
 		return EXIT_USAGE;
 	}
 	strcpy(config.name, name);
+	if (runs_already(name)) {
+		log_error(name, "a netd-wg of that name runs already");
+		return EXIT_FAILURE;
+	}
 	config.no_offload = getenv("NETD_WG_NO_OFFLOAD") != NULL;
 	if (wg_host_open(&config, &h, &adopted, &err)) {
 		log_error(NULL, "%s", err.text);
@@ -122,24 +145,64 @@ static int run_alone(const char *name, int ready)
 	return status;
 }
 
+/* Neither files, nor terminal, nor folder of the caller. */
+static int leave_caller(int said)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
+	    (!log_to_journal() && dup2(said, STDERR_FILENO) < 0) || setsid() < 0 || chdir("/"))
+		return -errno;
+	close(null);
+	close(said);
+	return 0;
+}
+
+static int run_detached(const char *name, int ready, int said)
+{
+	int r = leave_caller(said);
+
+	if (!r)
+		return run_alone(name, ready);
+	log_error(name, "%s", strerror(-r));
+	return EXIT_FAILURE;
+}
+
+/* Hand on what is said until it works, or does not. */
+static int wait_ready(int ready, int said)
+{
+	struct pollfd p[2] = { { .fd = ready, .events = POLLIN },
+			       { .fd = said, .events = POLLIN } };
+	char text[LOG_LINE_MAX], byte;
+	ssize_t n;
+
+	for (;;) {
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			return EXIT_FAILURE;
+		n = read(said, text, sizeof(text));
+		if (n > 0)
+			(void)!write(STDERR_FILENO, text, (size_t)n);
+		else if (p[0].revents)
+			return read(ready, &byte, 1) == 1 ? EXIT_SUCCESS : EXIT_FAILURE;
+		else if (n == 0)
+			p[1].fd = -1; /* it logs to the journal */
+	}
+}
+
 /* Return to the shell once it works: the child says so through a pipe. */
 static int run_background(const char *name)
 {
-	char byte;
-	int pipes[2];
+	int ready[2], said[2];
 	pid_t pid;
 
-	if (pipe2(pipes, O_CLOEXEC) || (pid = fork()) < 0) {
+	(void)!close_range(STDERR_FILENO + 1, ~0U, 0);
+	if (pipe2(ready, O_CLOEXEC) || pipe2(said, O_CLOEXEC | O_NONBLOCK) || (pid = fork()) < 0) {
 		log_error(name, "%s", strerror(errno));
 		return EXIT_FAILURE;
 	}
-	if (pid) {
-		close(pipes[1]);
-		return read(pipes[0], &byte, 1) == 1 ? EXIT_SUCCESS : EXIT_FAILURE;
-	}
-	close(pipes[0]);
-	setsid();
-	return run_alone(name, pipes[1]);
+	close(ready[pid != 0]);
+	close(said[pid != 0]);
+	return pid ? wait_ready(ready[0], said[0]) : run_detached(name, ready[1], said[1]);
 }
 
 static int usage(FILE *to, int status)
