@@ -26,6 +26,9 @@ IHAVEOPT, OPT_REPLY = 0x49484156454f5054, 0x3e889045565a9
 MIB = 1 << 20
 
 
+WAIT_S = 60  # for what must come: the machine may be slow and busy
+
+
 class Closed(Exception):
     """The server has closed the connection."""
 
@@ -35,7 +38,7 @@ def check(ok, text="check failed"):
         raise AssertionError(text)
 
 
-def eventually(condition, text, limit_s=10):
+def eventually(condition, text, limit_s=WAIT_S):
     end = time.monotonic() + limit_s
     while not condition():
         check(time.monotonic() < end, text)
@@ -54,7 +57,7 @@ def context_option(name, queries):
 class Client:
     def __init__(self, sock):
         self.sock, self.structured = sock, False
-        self.sock.settimeout(20)
+        self.sock.settimeout(WAIT_S)
         check(self.recv(18) == struct.pack(">8sQH", b"NBDMAGIC", IHAVEOPT, 3), "greeting")
 
     def recv(self, length):
@@ -69,7 +72,7 @@ class Client:
             data += part
         return bytes(data)
 
-    def is_closed(self, limit_s=20):
+    def is_closed(self, limit_s=WAIT_S):
         self.sock.settimeout(limit_s)
         try:
             self.recv(1)
@@ -238,5 +241,5 @@ class Server:
     def terminate(self):
         self.process.terminate()
 
-    def ended(self, limit_s=20):
+    def ended(self, limit_s=WAIT_S):
         return self.process.wait(limit_s)

@@ -41,7 +41,7 @@ exec chroot . /usr/bin/env -i PATH=$PATH container=other \
 
 
 class Systemd:
-    def __init__(self, programs, units, timeout=30):
+    def __init__(self, programs, units, timeout=120):
         need("systemctl", "nsenter")
         if not os.path.exists("/lib/systemd/systemd"):
             raise Skip("systemd is not installed")
@@ -92,9 +92,9 @@ class Systemd:
     def run(self, *argv, ok=(0,)):
         argv = ["nsenter", "-t", str(self.pid), "-m", "-p", "-r", "-w", *map(str, argv)]
         if ok is None:
-            return subprocess.run(argv, text=True, stdout=subprocess.PIPE, timeout=60,
+            return subprocess.run(argv, text=True, stdout=subprocess.PIPE, timeout=300,
                                   stderr=subprocess.DEVNULL).stdout
-        return sh(*argv, ok=ok, timeout=60)
+        return sh(*argv, ok=ok)
 
     def ctl(self, *argv, ok=(0,)):
         return self.run("systemctl", *argv, ok=ok)

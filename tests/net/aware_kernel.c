@@ -20,7 +20,7 @@
 
 #include "tests/net/net_fixture.h"
 
-#define WAIT_MS	 3000
+#define WAIT_MS	 30000
 #define QUIET_MS 150
 
 static struct net_fixture f;

@@ -27,7 +27,7 @@
 
 #include "tests/net/net_fixture.h"
 
-#define WAIT_MS	 4000 /* for what must come */
+#define WAIT_MS	 30000 /* for what must come */
 #define QUIET_MS 120  /* for what must not */
 
 static struct net_fixture f;

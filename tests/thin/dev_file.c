@@ -211,7 +211,7 @@ static void test_malformed(const struct way *way)
 	rig_start(dev, &r, DEV_READ, SIZE, buf, BLK);
 	dev->ops->kick(dev);
 	assert_int_equal(r.answered, 0);
-	assert_int_equal(poll(&pfd, 1, 5000), 1);
+	assert_int_equal(poll(&pfd, 1, 60000), 1);
 	while (!r.answered)
 		dev->ops->poll(dev);
 	assert_int_equal(r.io.res, -EINVAL);
@@ -233,7 +233,7 @@ static void test_event_fd(const struct way *way)
 		rig_start(dev, &r[2], DEV_FLUSH, 0, NULL, 0);
 		dev->ops->kick(dev);
 		while (r[0].answered + r[1].answered + r[2].answered < 3) {
-			assert_int_equal(poll(&pfd, 1, 5000), 1);
+			assert_int_equal(poll(&pfd, 1, 60000), 1);
 			dev->ops->poll(dev);
 		}
 		for (int i = 0; i < 3; i++)

@@ -52,7 +52,7 @@ class UdpPeer:
 
     def close(self):
         self.process.stdin.close()
-        check(self.process.wait(10) == 0, "our peer ends badly")
+        check(self.process.wait(60) == 0, "our peer ends badly")
 
 
 class Stock:
@@ -79,7 +79,7 @@ class Stock:
         self.peer("endpoint", f"127.0.0.1:{OUR_PORT}")
 
     def ping(self, count=3, size=56):
-        sh("ping", "-n", "-q", "-i", "0.01", "-c", count, "-W", "3", "-s", size, OURS)
+        sh("ping", "-n", "-q", "-i", "0.01", "-c", count, "-W", "30", "-s", size, OURS)
 
     def show(self, what):
         out = sh("wg", "show", self.name, what)
