@@ -164,7 +164,7 @@ static int decode_record(struct thin_pool *pool, uint64_t slot, const void *bloc
 
 /* ---- a leaf's records ---- */
 
-struct batch {
+struct record_batch {
 	struct thin_pool *pool;
 	uint64_t first; /* slot */
 	uint32_t count, pending;
@@ -177,7 +177,7 @@ struct batch {
 
 static void batch_read(struct dev_io *io)
 {
-	struct batch *b = io->user;
+	struct record_batch *b = io->user;
 	uint64_t at = (uint64_t)(io - b->io);
 
 	for (uint64_t i = at; io->res && i < at + io->len / FMT_BLOCK; i++)
@@ -185,7 +185,7 @@ static void batch_read(struct dev_io *io)
 	b->pending--;
 }
 
-static void batch_submit(struct batch *b, uint32_t at, uint32_t count)
+static void batch_submit(struct record_batch *b, uint32_t at, uint32_t count)
 {
 	struct dev_io *io = &b->io[at];
 
@@ -201,12 +201,13 @@ static void batch_submit(struct batch *b, uint32_t at, uint32_t count)
 	pool_submit_io(b->pool, io);
 }
 
-static bool readable(const struct batch *b, uint32_t i)
+static bool readable(const struct record_batch *b, uint32_t i)
 {
 	return b->e[i].where && ent_from_disk_valid(b->pool, b->e[i], 1);
 }
 
-static void batch_start(struct batch *b, const struct node *leaf, uint64_t first, uint64_t end)
+static void batch_start(struct record_batch *b, const struct node *leaf, uint64_t first,
+			uint64_t end)
 {
 	b->first = first;
 	b->count = (uint32_t)(end - first);
@@ -224,7 +225,7 @@ static void batch_start(struct batch *b, const struct node *leaf, uint64_t first
 	b->pool->dev->ops->kick(b->pool->dev);
 }
 
-static int batch_record(struct batch *b, uint32_t i, struct err *err)
+static int batch_record(struct record_batch *b, uint32_t i, struct err *err)
 {
 	struct thin_pool *pool = b->pool;
 	uint64_t slot = b->first + i;
@@ -243,7 +244,7 @@ static int batch_record(struct batch *b, uint32_t i, struct err *err)
 	return decode_record(pool, slot, block, err);
 }
 
-static int record_lost(struct batch *b, uint32_t i, int r, struct err *err)
+static int record_lost(struct record_batch *b, uint32_t i, int r, struct err *err)
 {
 	bool is_read = readable(b, i) && (!b->failed[i] || r == -EUCLEAN);
 
@@ -252,14 +253,14 @@ static int record_lost(struct batch *b, uint32_t i, int r, struct err *err)
 			      is_read ? b->blocks + (uint64_t)i * FMT_BLOCK : NULL, r, err);
 }
 
-static void batch_wait(struct batch *b)
+static void batch_wait(struct record_batch *b)
 {
 	while (b->pending)
 		b->pool->dev->ops->wait(b->pool->dev);
 }
 
 /* Wait for what was started, and take it. */
-static int batch_finish(struct batch *b, struct err *err)
+static int batch_finish(struct record_batch *b, struct err *err)
 {
 	int r = 0;
 
@@ -271,9 +272,9 @@ static int batch_finish(struct batch *b, struct err *err)
 	return r;
 }
 
-static int batches_new(struct thin_pool *pool, struct batch **ret_batch)
+static int batches_new(struct thin_pool *pool, struct record_batch **ret_batch)
 {
-	struct batch *b = calloc(2, sizeof(*b));
+	struct record_batch *b = calloc(2, sizeof(*b));
 	void *blocks;
 
 	if (!b || posix_memalign(&blocks, FMT_BLOCK, 2ull * FMT_NODE_ENTRIES * FMT_BLOCK)) {
@@ -287,7 +288,7 @@ static int batches_new(struct thin_pool *pool, struct batch **ret_batch)
 	return 0;
 }
 
-static void batches_free(struct batch *b)
+static void batches_free(struct record_batch *b)
 {
 	batch_wait(&b[0]);
 	batch_wait(&b[1]);
@@ -297,7 +298,7 @@ static void batches_free(struct batch *b)
 
 /* ---- all of it ---- */
 
-static int load_records(struct thin_pool *pool, struct batch *b, struct err *err)
+static int load_records(struct thin_pool *pool, struct record_batch *b, struct err *err)
 {
 	struct catalog *c = &pool->catalog;
 	unsigned turn = 0;
@@ -346,7 +347,7 @@ static int zone_slots_alloc(struct thin_pool *pool)
 int catalog_load(struct thin_pool *pool, struct err *err)
 {
 	struct catalog *c = &pool->catalog;
-	struct batch *b;
+	struct record_batch *b;
 	int r;
 
 	if (catalog_reserve_slots(c, 1) || zone_slots_alloc(pool) || batches_new(pool, &b))

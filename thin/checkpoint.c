@@ -321,16 +321,6 @@ static void cut(struct thin_pool *pool)
 
 /* ---- writing ---- */
 
-void checkpoint_host_full(struct thin_pool *pool)
-{
-	if (!pool->host_full)
-		pool_event(pool, THIN_EVENT_FULL,
-			   "the file system under the pool is full: new data is refused until "
-			   "there is room");
-	pool->host_full = true;
-	pool_wake_stalled(pool);
-}
-
 static void write_done(struct dev_io *dio)
 {
 	struct checkpoint_io *io = dio->user;
@@ -339,7 +329,7 @@ static void write_done(struct dev_io *dio)
 
 	if (dio->res == -ENOSPC && pool->opened && !pool->closing) {
 		pool->ck.again_ms = pool->now_ms + HOST_FULL_RETRY_MS;
-		checkpoint_host_full(pool);
+		pool_host_full(pool);
 		io->again = true;
 		pool->ck.again_count++;
 		return;

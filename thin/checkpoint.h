@@ -81,8 +81,6 @@ void checkpoint_fini(struct thin_pool *pool);
 void checkpoint_start(struct thin_pool *pool);
 void checkpoint_run(struct thin_pool *pool);
 /* Its flush or a superblock is under way, or will be next. */
-/* A write found no room on the host: new data is refused until one that is repeated does. */
-void checkpoint_host_full(struct thin_pool *pool);
 bool checkpoint_flushing(const struct thin_pool *pool);
 /* When it wants to be run again; UINT64_MAX: when its I/O completes. */
 uint64_t checkpoint_deadline_ms(const struct thin_pool *pool);

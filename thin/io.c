@@ -11,25 +11,12 @@
 
 static_assert(sizeof(struct req_state) <= sizeof(((struct thin_req *)0)->priv), "thin_req.priv");
 
-#define BATCH_BYTES (IO_BATCH_BLOCKS * FMT_BLOCK)
-#define PARTS	    256u /* reads of one leaf in flight */
+#define PARTS 256u /* reads of one leaf in flight */
 
 /* ENOSPC after so many checkpoints even if something still moves (other writers' overwrites). */
 #define SPACE_CHECKPOINTS_MAX 32u
 
 /* ---- memory ---- */
-
-static void batches_init(struct thin_pool *pool)
-{
-	struct io *io = &pool->io;
-
-	STAILQ_INIT(&io->batch_free);
-	for (uint32_t i = 0; i < io->batch_count; i++) {
-		io->batch[i].pool = pool;
-		io->batch[i].buf = io->batch_buf + (uint64_t)i * BATCH_BYTES;
-		STAILQ_INSERT_TAIL(&io->batch_free, &io->batch[i], link);
-	}
-}
 
 static void merges_init(struct io *io)
 {
@@ -45,30 +32,22 @@ int io_init(struct thin_pool *pool, uint64_t buffer_bytes)
 	struct io *io = &pool->io;
 
 	STAILQ_INIT(&io->done);
-	io->batch_count = (uint32_t)(buffer_bytes / BATCH_BYTES);
-	if (io->batch_count < 2)
-		io->batch_count = 2;
-	io->batch = calloc(io->batch_count, sizeof(*io->batch));
-	io->batch_buf = memory_map((uint64_t)io->batch_count * BATCH_BYTES);
 	io->part = memory_map(PARTS * sizeof(*io->part));
 	io->dev_read = memory_map(IO_DEV_IOS * sizeof(*io->dev_read));
 	io->wait = memory_map(IO_WAITS * sizeof(*io->wait));
 	io->merge = calloc(IO_MERGES, sizeof(*io->merge));
 	io->merge_buf = memory_map(IO_MERGES * FMT_BLOCK);
-	if (!io->batch || !io->batch_buf || !io->part || !io->dev_read || !io->wait || !io->merge ||
-	    !io->merge_buf)
+	if (!io->part || !io->dev_read || !io->wait || !io->merge || !io->merge_buf)
 		return -ENOMEM;
-	batches_init(pool);
 	merges_init(io);
-	return 0;
+	return batches_init(pool, buffer_bytes);
 }
 
 void io_fini(struct thin_pool *pool)
 {
 	struct io *io = &pool->io;
 
-	free(io->batch);
-	memory_unmap(io->batch_buf, (uint64_t)io->batch_count * BATCH_BYTES);
+	batches_fini(io);
 	memory_unmap(io->part, PARTS * sizeof(*io->part));
 	memory_unmap(io->dev_read, IO_DEV_IOS * sizeof(*io->dev_read));
 	memory_unmap(io->wait, IO_WAITS * sizeof(*io->wait));

@@ -3,24 +3,23 @@
  * Requests: from thin_submit() to their answer.
  *
  * Reads are split into parts of one leaf each (at most 256 blocks).  Writes are gathered, over all
- * requests of a turn, into batches of 256 blocks: one allocation, few large device writes; when a
- * batch is written, its blocks are recorded in the log and published in the map, then those
- * requests whose last block that was are answered.
+ * requests of a turn, into batches (batch.h); when the blocks of a batch have been recorded in the
+ * log and published in the map, those requests whose last block that was are answered.
  */
 #ifndef THIN_IO_H
 #define THIN_IO_H
 
+#include "thin/batch.h"
 #include "thin/catalog.h"
 #include "thin/data_cache.h"
 #include "thin/dev.h"
 #include "thin/journal.h"
 
-#define IO_PART_BLOCKS	256u /* a read part: one leaf */
-#define IO_BATCH_BLOCKS 256u
-#define IO_DEV_IOS	1024u /* device reads in flight */
-#define IO_FILL_BLOCKS	64u   /* of one device read into the cache */
-#define IO_WAITS	4096u /* parts waiting for such reads */
-#define IO_MERGES	64u   /* partial blocks being merged */
+#define IO_PART_BLOCKS 256u  /* a read part: one leaf */
+#define IO_DEV_IOS     1024u /* device reads in flight */
+#define IO_FILL_BLOCKS 64u   /* of one device read into the cache */
+#define IO_WAITS       4096u /* parts waiting for such reads */
+#define IO_MERGES      64u   /* partial blocks being merged */
 
 /* What of a thin_req the engine keeps in thin_req.priv. */
 struct req_state {
@@ -90,46 +89,12 @@ struct io_merge {
 	bool ready;
 };
 
-struct io_batch_block {
-	struct req_state *rs;
-	uint64_t vblk;
-	struct pblk at;
-	uint32_t crc;
-	uint32_t slot; /* of the stage */
-	const uint8_t *data;
-	bool hole, dropped; /* dropped: never published, but written */
-};
-
-struct io_batch {
-	struct task task; /* publishing */
-	struct thin_pool *pool;
-	STAILQ_ENTRY(io_batch) link;
-	uint8_t *buf;
-	struct io_batch_block block[IO_BATCH_BLOCKS];
-	struct iovec iov[IO_BATCH_BLOCKS]; /* of the blocks with data, in order */
-	struct dev_io io[IO_BATCH_BLOCKS]; /* one a run */
-	uint32_t count, data_count, buf_used;
-	uint32_t room; /* blocks it may have */
-	uint32_t runs, io_pending, published;
-	/* blocks that have their places, data blocks among them, those published and counted off */
-	uint32_t placed, data_placed, released;
-	uint64_t admitted_nodes, placed_nodes; /* of blocks without a place, and with one */
-	int res;
-	/* published while it is being written (thin/stage.h) */
-	STAILQ_ENTRY(io_batch) stage_link;
-	uint64_t number;
-	struct dev_io *readers; /* wait for its blocks */
-	bool publishing; /* the task is queued, or stalled */
-	bool small, staged, written, over;
-};
-STAILQ_HEAD(batch_list, io_batch);
-
 struct io {
-	struct io_batch *batch;
+	struct batch *batch;
 	uint32_t batch_count;
 	uint8_t *batch_buf;
 	struct batch_list batch_free;
-	struct io_batch *open; /* being filled in this turn */
+	struct batch *open; /* being filled in this turn */
 	/* of each: those behind `fresh` were never used, and their memory not touched */
 	struct io_part *part, *part_free;
 	struct io_dev_read *dev_read, *dev_read_free;
@@ -149,8 +114,6 @@ static inline struct data_key ent_key(struct ent e)
 
 int io_init(struct thin_pool *pool, uint64_t buffer_bytes);
 void io_fini(struct thin_pool *pool);
-/* End of a turn: publish and write the batch that is being filled, or let it wait for more. */
-void io_submit_batch(struct thin_pool *pool);
 /* Call the `done` of what is answered. */
 void io_answer(struct thin_pool *pool);
 
@@ -173,8 +136,8 @@ void io_part_over(struct req_state *rs, int res);
 /* write.c: write the partial block at rs->pos, or as many whole blocks as this turn takes, and
  * advance rs->pos.  `data` NULL: zeroes.  0, -EAGAIN (the task waits), or an error. */
 int write_some(struct req_state *rs, const uint8_t *data);
-/* Repeat the `run`th device write of a batch. */
-void batch_write_again(struct thin_pool *pool, struct io_batch *b, uint32_t run);
+/* ... and publish the blocks of a batch that have places. */
+void publish_step(struct thin_pool *pool, struct task *task);
 /* Room for `records` log records, `nodes` DIRTY nodes, `blocks` of space, of which `fresh` are not
  * overwritten or provisioned ones: 0, -EAGAIN (stalled), -ENOSPC. */
 int io_admit(struct req_state *rs, uint64_t records, uint64_t nodes, uint64_t blocks, bool fresh);

@@ -88,6 +88,16 @@ void pool_fail(struct thin_pool *pool, int res, const char *what)
 	pool_wake_stalled(pool);
 }
 
+void pool_host_full(struct thin_pool *pool)
+{
+	if (!pool->host_full)
+		pool_event(pool, THIN_EVENT_FULL,
+			   "the file system under the pool is full: new data is refused until "
+			   "there is room");
+	pool->host_full = true;
+	pool_wake_stalled(pool);
+}
+
 static void io_done(struct dev_io *io)
 {
 	struct thin_pool *pool = io->layer;
@@ -368,7 +378,7 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 	scrub_run(pool);
 	for (unsigned round = 0; round < ROUNDS_PER_TURN; round++) {
 		run_tasks(pool);
-		io_submit_batch(pool);
+		batch_turn_over(pool);
 		reclaim_run(pool);
 		stage_run(pool);
 		journal_run(pool);
@@ -380,7 +390,7 @@ void thin_pool_run(struct thin_pool *pool, uint64_t now_ms)
 		if (!pool->wake && STAILQ_EMPTY(&pool->runnable))
 			break;
 	}
-	io_submit_batch(pool); /* commits and checkpoints may have begun */
+	batch_turn_over(pool); /* commits and checkpoints may have begun */
 	watch_space(pool);
 	pool->dev->ops->kick(pool->dev);
 }

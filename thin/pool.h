@@ -92,7 +92,7 @@ struct thin_pool {
 	bool wake;		  /* the stalled may try again */
 	bool opened;		  /* recovery is over */
 	bool closing;
-	bool host_full; /* a checkpoint waits for room on the host's file system */
+	bool host_full; /* a write waits for room on the host's file system */
 	bool read_only; /* no change is accepted */
 	bool failed;	/* ... because a flush or metadata write failed */
 	bool tiny;
@@ -141,6 +141,9 @@ void pool_want_checkpoint(struct thin_pool *pool);
 void pool_need_checkpoint(struct thin_pool *pool);
 /* A flush or a metadata write failed: read-only from now on, everybody who waits gets `res`. */
 void pool_fail(struct thin_pool *pool, int res, const char *what);
+/* A write found no room on the file system under the pool: new data is refused until there is some;
+ * who wrote repeats it. */
+void pool_host_full(struct thin_pool *pool);
 void pool_damage(struct thin_pool *pool, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 void pool_event(struct thin_pool *pool, enum thin_event_kind kind, const char *fmt, ...)

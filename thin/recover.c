@@ -498,11 +498,15 @@ static int device_flush(struct thin_dev *dev, struct err *err)
 
 /* What lay in the dead process's stage; durable, like all that is read later, before any block that
  * it replaces is used again. */
-static int restore_staged(struct recovery *rc, struct thin_dev *dev, const struct thin_open *params)
+static int restore_staged(struct recovery *rc, const struct thin_open *params)
 {
+	struct dev_io flush = { .op = DEV_FLUSH };
+	int r;
+
 	rc->staged_blocks = stage_restore(rc->pool, params->stage, params->stage_bytes,
 					  le64_get(rc->found.sb.nonce));
-	return rc->staged_blocks ? device_flush(dev, rc->err) : 0;
+	r = rc->staged_blocks ? pool_do_io(rc->pool, &flush) : 0;
+	return r ? err_sys(rc->err, r, "flush of what the dead process had staged") : 0;
 }
 
 /* Steps 2 to 4. */
@@ -532,7 +536,7 @@ static int replay(struct recovery *rc, struct thin_dev *dev, const struct thin_o
 	    replay_ahead_new(rc->pool, &rc->ahead) ||
 	    posix_memalign((void **)&rc->blocks, FMT_BLOCK, FMT_LOG_SLOTS * FMT_BLOCK))
 		return err_set(rc->err, -ENOMEM, "out of memory");
-	r = restore_staged(rc, dev, params);
+	r = restore_staged(rc, params);
 	if (!r)
 		r = pass_1(rc);
 	return r ? r : pass_2(rc);

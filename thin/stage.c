@@ -7,7 +7,7 @@
 
 #include "thin/pool.h"
 
-#define STAGE_LEN_MAX	  (64u << 10)  /* a request of more bytes is a stream */
+#define STAGE_LEN_MAX	  (64u << 10) /* a request of more bytes is a stream */
 #define STAGE_HOST_ROOM	  (64ull << 20)
 #define STAGE_ROOM_ASK_MS 250u
 #define STAGE_RETRY_MS	  1000u
@@ -151,7 +151,7 @@ void stage_mark(struct stage *st, uint32_t slot, uint64_t at, uint32_t crc)
 
 /* ---- batches ---- */
 
-void stage_number(struct thin_pool *pool, struct io_batch *b)
+void stage_number(struct thin_pool *pool, struct batch *b)
 {
 	struct stage *st = &pool->stage;
 
@@ -160,13 +160,7 @@ void stage_number(struct thin_pool *pool, struct io_batch *b)
 	STAILQ_INSERT_TAIL(&st->batches, b, stage_link);
 }
 
-void stage_submitted(struct thin_pool *pool, struct io_batch *b)
-{
-	(void)b;
-	pool->stage.writing++;
-}
-
-bool stage_may_write(const struct thin_pool *pool, const struct io_batch *b)
+bool stage_may_write(const struct thin_pool *pool, const struct batch *b)
 {
 	const struct journal *j = &pool->journal;
 
@@ -184,7 +178,7 @@ bool stage_failed(struct thin_pool *pool, struct dev_io *io)
 	}
 	st->again_count++;
 	st->again_ms = pool->now_ms + STAGE_RETRY_MS;
-	checkpoint_host_full(pool);
+	pool_host_full(pool);
 	return true;
 }
 
@@ -194,11 +188,11 @@ static void read_now(struct thin_pool *pool, struct dev_io *io)
 		pool->dev->ops->submit(pool->dev, io);
 }
 
-void stage_written(struct thin_pool *pool, struct io_batch *b)
+void stage_written(struct thin_pool *pool, struct batch *b)
 {
 	struct stage *st = &pool->stage;
 	struct dev_io *io = b->readers, *next;
-	struct io_batch *first;
+	struct batch *first;
 
 	b->written = true;
 	st->writing--;
@@ -220,10 +214,10 @@ void stage_written(struct thin_pool *pool, struct io_batch *b)
 	pool_wake_stalled(pool); /* commits and checkpoints go on */
 }
 
-void stage_over(struct thin_pool *pool, struct io_batch *b)
+void stage_over(struct thin_pool *pool, struct batch *b)
 {
 	struct stage *st = &pool->stage;
-	struct io_batch *first;
+	struct batch *first;
 
 	b->over = true;
 	while ((first = STAILQ_FIRST(&st->batches)) && first->over) {
@@ -236,7 +230,7 @@ void stage_over(struct thin_pool *pool, struct io_batch *b)
 
 /* ---- reads ---- */
 
-static bool overlaps(const struct io_batch *b, const struct dev_io *io)
+static bool overlaps(const struct batch *b, const struct dev_io *io)
 {
 	uint64_t end = io->offset + io->len;
 
@@ -248,7 +242,7 @@ static bool overlaps(const struct io_batch *b, const struct dev_io *io)
 
 bool stage_delays(struct thin_pool *pool, struct dev_io *io)
 {
-	struct io_batch *b;
+	struct batch *b;
 
 	STAILQ_FOREACH (b, &pool->stage.batches, stage_link) {
 		if (b->written || !overlaps(b, io))
@@ -262,7 +256,7 @@ bool stage_delays(struct thin_pool *pool, struct dev_io *io)
 
 /* ---- again ---- */
 
-static void submit_again(struct thin_pool *pool, struct io_batch *b)
+static void submit_again(struct thin_pool *pool, struct batch *b)
 {
 	for (uint32_t i = 0; i < b->runs; i++) {
 		struct dev_io *io = &b->io[i];
@@ -277,7 +271,7 @@ static void submit_again(struct thin_pool *pool, struct io_batch *b)
 void stage_run(struct thin_pool *pool)
 {
 	struct stage *st = &pool->stage;
-	struct io_batch *b;
+	struct batch *b;
 
 	if (!st->again_count || (pool->now_ms < st->again_ms && !pool->closing))
 		return;

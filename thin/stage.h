@@ -44,9 +44,9 @@
 #include "thin/dev.h"
 #include "thin/format.h"
 
-struct io_batch;
+struct batch;
 struct thin_pool;
-STAILQ_HEAD(stage_list, io_batch);
+STAILQ_HEAD(stage_list, batch);
 
 struct stage {
 	struct fmt_stage *area; /* NULL: none */
@@ -55,10 +55,10 @@ struct stage {
 	bool room; /* the host has some, as far as we know */
 	uint64_t room_known_ms;
 	struct stage_list batches; /* written or not, in order; the first one is not over */
-	uint64_t numbered; /* the last number given to a batch with staged blocks */
-	uint64_t written;  /* all up to this one have been written */
-	uint32_t writing;  /* batches with the device */
-	uint32_t again_count; /* device writes that found no room */
+	uint64_t numbered;	   /* the last number given to a batch with staged blocks */
+	uint64_t written;	   /* all up to this one have been written */
+	uint32_t writing;	   /* batches with the device */
+	uint32_t again_count;	   /* device writes that found no room */
 	bool repeated;
 	uint64_t again_ms;
 };
@@ -80,17 +80,15 @@ uint32_t stage_take(struct stage *st, uint8_t **ret_data);
 void stage_mark(struct stage *st, uint32_t slot, uint64_t at, uint32_t crc);
 
 /* A batch has its first staged blocks, which are going to be published: gives it its number. */
-void stage_number(struct thin_pool *pool, struct io_batch *b);
+void stage_number(struct thin_pool *pool, struct batch *b);
 /* Whether it should be written now, and not gather more. */
-bool stage_may_write(const struct thin_pool *pool, const struct io_batch *b);
-/* It is. */
-void stage_submitted(struct thin_pool *pool, struct io_batch *b);
+bool stage_may_write(const struct thin_pool *pool, const struct batch *b);
 /* One of its device writes ended with an error: true when it will be repeated. */
 bool stage_failed(struct thin_pool *pool, struct dev_io *io);
 /* All of its device writes have ended. */
-void stage_written(struct thin_pool *pool, struct io_batch *b);
+void stage_written(struct thin_pool *pool, struct batch *b);
 /* It is written and published: its slots are free. */
-void stage_over(struct thin_pool *pool, struct io_batch *b);
+void stage_over(struct thin_pool *pool, struct batch *b);
 
 /* If `io`, a read, touches a block that is being written: keep it until that is done. */
 bool stage_delays(struct thin_pool *pool, struct dev_io *io);

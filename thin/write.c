@@ -2,16 +2,8 @@
 /*
  * Writing.
  *
- *	request -> range -> [merge of partial blocks] -> admission -> batch -> device
+ *	request -> range -> [merge of partial blocks] -> admission -> batch (thin/batch.h) -> device
  *	        -> publish: log record + map entry + old block freed -> answer
- *
- * A batch of small requests is staged where it can be: it is published and answered while the
- * device writes it (thin/stage.h).
- *
- * A batch gathers blocks of all requests of a turn; their space is one allocation, written with
- * few device writes.  A block's bytes are copied and checksummed 4 KiB at a time, while they are in
- * the L1 cache; a whole block that lies aligned in the caller's buffer is not copied at all.
- * All-zero blocks become holes.
  *
  * The data cache: when a block of a small request is published and the one that it replaces is
  * cached, its bytes take over that slot; so they do with a slot that is unused.  Nothing is evicted
@@ -19,9 +11,9 @@
  * what they replace is dropped, and they are not worth a copy.
  *
  * Why this is safe: nothing is recorded or published before its data is written, or staged where
- * the process's death does not reach it (thin/stage.h); the old block
- * stays untouched until the flush that covers the record; a crash in between leaves either the old
- * content or, if the record's page and the data both arrived, the new one.
+ * the process's death does not reach it (thin/stage.h); the old block stays untouched until the
+ * flush that covers the record; a crash in between leaves either the old content or, if the
+ * record's page and the data both arrived, the new one.
  */
 #include <errno.h>
 #include <string.h>
@@ -32,80 +24,6 @@
 
 #define CACHED_WRITE_MAX (64u << 10) /* a request of more bytes passes the cache by */
 #define EXPECTED	 16u	     /* blocks whose places in the cache are fetched together */
-
-static void publish_step(struct thin_pool *pool, struct task *task);
-static void close_batch(struct thin_pool *pool, bool now);
-
-/* ---- filling a batch ---- */
-
-/* For a request of `len` bytes. */
-static struct io_batch *batch_open(struct thin_pool *pool, uint64_t len)
-{
-	struct io *io = &pool->io;
-	struct io_batch *b = io->open;
-	bool small = stage_takes(pool, len);
-
-	if (b && b->count && b->count < b->room && b->small == small)
-		return b;
-	close_batch(pool, true);
-	b = io->open; /* one that got nothing */
-	if (!b) {
-		b = STAILQ_FIRST(&io->batch_free);
-		if (!b)
-			return NULL;
-		STAILQ_REMOVE_HEAD(&io->batch_free, link);
-	}
-	b->count = b->data_count = b->buf_used = b->io_pending = b->published = b->runs = 0;
-	b->placed = b->data_placed = b->released = 0;
-	b->placed_nodes = b->number = 0;
-	b->publishing = b->written = b->over = false;
-	b->small = small;
-	b->room = small ? stage_room(&pool->stage) : 0;
-	b->staged = b->room != 0;
-	if (!b->staged || b->room > IO_BATCH_BLOCKS)
-		b->room = IO_BATCH_BLOCKS;
-	b->admitted_nodes = 0;
-	b->res = 0;
-	b->task.step = publish_step;
-	io->open = b;
-	return b;
-}
-
-static bool all_zero(const uint8_t *p)
-{
-	uint64_t head;
-
-	memcpy(&head, p, sizeof(head));
-	return head == 0 && memcmp(p, p + 8, FMT_BLOCK - 8) == 0;
-}
-
-/* `keep`: the bytes stay as they are until the request is answered. */
-static void append(struct io_batch *b, struct req_state *rs, uint64_t v, const uint8_t *src,
-		   bool keep)
-{
-	struct io_batch_block *bb = &b->block[b->count++];
-
-	*bb = (struct io_batch_block){ .rs = rs, .vblk = v, .hole = !src || all_zero(src) };
-	rs->pending++;
-	if (bb->hole)
-		return;
-	if (b->staged) {
-		uint8_t *copy;
-
-		bb->slot = stage_take(&rs->pool->stage, &copy);
-		memcpy(copy, src, FMT_BLOCK);
-		src = copy;
-	} else if (!keep || (uintptr_t)src % FMT_BLOCK) {
-		uint8_t *copy = b->buf + (uint64_t)b->buf_used++ * FMT_BLOCK;
-
-		memcpy(copy, src, FMT_BLOCK);
-		src = copy;
-	}
-	bb->data = src;
-	bb->crc = pool_crc(src, FMT_BLOCK);
-	b->iov[b->data_count++] = (struct iovec){ (void *)(uintptr_t)src, FMT_BLOCK };
-	rs->pool->admitted_blocks++;
-}
 
 /* ---- admission of some blocks of one leaf ---- */
 
@@ -255,7 +173,7 @@ static int write_partial(struct req_state *rs, const uint8_t *data, uint64_t len
 	struct thin_pool *pool = rs->pool;
 	struct vblk v = { rs->pos / FMT_BLOCK };
 	uint64_t at = rs->pos % FMT_BLOCK;
-	struct io_batch *b;
+	struct batch *b;
 	int r;
 
 	if (len > FMT_BLOCK - at)
@@ -277,7 +195,7 @@ static int write_partial(struct req_state *rs, const uint8_t *data, uint64_t len
 			memcpy(rs->merge->buf + at, data, len);
 		else
 			memset(rs->merge->buf + at, 0, len);
-		append(b, rs, v.n, rs->merge->buf, false);
+		batch_append(b, rs, v.n, rs->merge->buf, false);
 		rs->pos += len;
 	}
 	if (rs->merge)
@@ -291,7 +209,7 @@ static int write_whole(struct req_state *rs, const uint8_t *data, uint64_t len)
 {
 	struct vblk v = { rs->pos / FMT_BLOCK };
 	uint64_t count = len / FMT_BLOCK, leaf_end = (v.n | (FMT_NODE_ENTRIES - 1)) + 1;
-	struct io_batch *b = batch_open(rs->pool, rs->req->len);
+	struct batch *b = batch_open(rs->pool, rs->req->len);
 	int r;
 
 	if (!b) {
@@ -309,7 +227,7 @@ static int write_whole(struct req_state *rs, const uint8_t *data, uint64_t len)
 	if (r)
 		return r;
 	for (uint64_t i = 0; i < count; i++)
-		append(b, rs, v.n + i, data ? data + i * FMT_BLOCK : NULL, true);
+		batch_append(b, rs, v.n + i, data ? data + i * FMT_BLOCK : NULL, true);
 	rs->pos += count * FMT_BLOCK;
 	return 0;
 }
@@ -344,200 +262,6 @@ void write_step(struct thin_pool *pool, struct task *task)
 	io_issued(rs);
 }
 
-/* ---- to the device ---- */
-
-static void publish_soon(struct thin_pool *pool, struct io_batch *b)
-{
-	if (!b->publishing)
-		pool_wake_task(pool, &b->task);
-	b->publishing = true;
-}
-
-static void batch_over(struct io_batch *b)
-{
-	if (b->staged) {
-		stage_over(b->pool, b);
-		return;
-	}
-	STAILQ_INSERT_HEAD(&b->pool->io.batch_free, b, link);
-	pool_wake_stalled(b->pool);
-}
-
-static void batch_write_done(struct dev_io *dio)
-{
-	struct io_batch *b = dio->user;
-
-	if (dio->res && b->staged && stage_failed(b->pool, dio))
-		return; /* comes again */
-	if (dio->res)
-		b->res = dio->res;
-	if (--b->io_pending)
-		return;
-	if (!b->staged) {
-		publish_soon(b->pool, b);
-		return;
-	}
-	stage_written(b->pool, b);
-	for (uint32_t i = 0; i < b->count; i++)
-		if (b->block[i].dropped)
-			space_free_unpublished(&b->pool->space, b->block[i].at);
-	if (!b->publishing)
-		batch_over(b);
-}
-
-/* Join pieces that lie behind one another in memory; returns how many are left. */
-static int join_iov(struct iovec *iov, uint32_t count)
-{
-	int last = 0;
-
-	for (uint32_t i = 1; i < count; i++) {
-		if ((uint8_t *)iov[last].iov_base + iov[last].iov_len == iov[i].iov_base)
-			iov[last].iov_len += iov[i].iov_len;
-		else
-			iov[++last] = iov[i];
-	}
-	return last + 1;
-}
-
-/* Give the next `count` data blocks their places, which are adjacent from `at`. */
-static void set_places(struct thin_pool *pool, struct io_batch *b, struct pblk at, uint64_t count)
-{
-	struct dev_io *last = b->runs ? &b->io[b->runs - 1] : NULL;
-
-	if (last && last->offset + last->len == at.n * FMT_BLOCK)
-		last->len += count * FMT_BLOCK;
-	else
-		b->io[b->runs++] = (struct dev_io){ .offset = at.n * FMT_BLOCK,
-						    .len = count * FMT_BLOCK };
-	for (uint64_t n = 0; n < count; b->placed++) {
-		struct io_batch_block *bb = &b->block[b->placed];
-
-		if (bb->hole)
-			continue;
-		bb->at.n = at.n + n++;
-		if (b->staged)
-			stage_mark(&pool->stage, bb->slot, bb->at.n, bb->crc);
-	}
-}
-
-/* Places for all blocks that have none; they can be published as far as the batch is concerned. */
-static void place(struct thin_pool *pool, struct io_batch *b)
-{
-	uint32_t left = b->data_count - b->data_placed;
-
-	pool->admitted_blocks -= left;
-	pool->stat.data_written_bytes += (uint64_t)left * FMT_BLOCK;
-	b->data_placed = b->data_count;
-	while (left) {
-		struct pblk at = { 0 };
-		uint64_t n = space_take_run(&pool->space, left, false, &at);
-
-		assert(n > 0); /* admitted */
-		set_places(pool, b, at, n);
-		left -= (uint32_t)n;
-	}
-	b->placed = b->count; /* holes at the end */
-	b->placed_nodes += b->admitted_nodes;
-	b->admitted_nodes = 0;
-}
-
-static void submit_run(struct thin_pool *pool, struct io_batch *b, uint32_t run, uint32_t first)
-{
-	struct dev_io *io = &b->io[run];
-	uint32_t n = (uint32_t)(io->len / FMT_BLOCK);
-
-	*io = (struct dev_io){ .op = DEV_WRITE,
-			       .offset = io->offset,
-			       .len = io->len,
-			       .iov = &b->iov[first],
-			       .iov_count = join_iov(&b->iov[first], n),
-			       .done = batch_write_done,
-			       .user = b };
-	pool_submit_io(pool, io);
-}
-
-static uint32_t first_of_run(const struct io_batch *b, uint32_t run)
-{
-	uint32_t first = 0;
-
-	for (uint32_t i = 0; i < run; i++)
-		first += (uint32_t)(b->io[i].len / FMT_BLOCK);
-	return first;
-}
-
-void batch_write_again(struct thin_pool *pool, struct io_batch *b, uint32_t run)
-{
-	uint32_t first = first_of_run(b, run), n = 0;
-	uint64_t end = first + b->io[run].len / FMT_BLOCK;
-
-	for (uint32_t i = 0; i < b->count; i++) {
-		void *data = (void *)(uintptr_t)b->block[i].data;
-
-		if (b->block[i].hole)
-			continue;
-		if (n >= first && n < end)
-			b->iov[n] = (struct iovec){ data, FMT_BLOCK };
-		n++;
-	}
-	submit_run(pool, b, run, first);
-}
-
-static void submit_batch(struct thin_pool *pool, struct io_batch *b)
-{
-	uint32_t runs = b->runs, first = 0;
-
-	pool->io.open = NULL;
-	b->io_pending = runs;
-	if (b->staged)
-		stage_submitted(pool, b);
-	for (uint32_t i = 0; i < runs; i++) {
-		uint32_t n = (uint32_t)(b->io[i].len / FMT_BLOCK);
-
-		submit_run(pool, b, i, first);
-		first += n;
-	}
-}
-
-/* The turn's end of a staged batch: it stays open for more while the device is busy with others. */
-static void end_staged(struct thin_pool *pool, struct io_batch *b, bool now)
-{
-	if (b->placed < b->count) {
-		place(pool, b);
-		if (b->data_count && !b->number)
-			stage_number(pool, b);
-		publish_soon(pool, b);
-	}
-	if (!b->data_count) { /* all holes */
-		b->staged = false;
-		pool->io.open = NULL;
-	} else if (now || stage_may_write(pool, b)) {
-		submit_batch(pool, b);
-	}
-}
-
-static void close_batch(struct thin_pool *pool, bool now)
-{
-	struct io_batch *b = pool->io.open;
-
-	if (!b || !b->count)
-		return;
-	if (b->staged) {
-		end_staged(pool, b, now);
-		return;
-	}
-	place(pool, b);
-	if (b->data_count)
-		submit_batch(pool, b);
-	else
-		publish_soon(pool, b);
-	pool->io.open = NULL;
-}
-
-void io_submit_batch(struct thin_pool *pool)
-{
-	close_batch(pool, false);
-}
-
 /* ---- publishing ---- */
 
 /* The page that is to get the bytes of what replaces `old`; NULL: none. */
@@ -554,7 +278,7 @@ static uint8_t *cache_written(struct thin_pool *pool, struct ent old, struct ent
 	return slot ? data_cache_page(&pool->data, slot) : NULL;
 }
 
-static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, struct node *leaf,
+static void publish_entry(struct thin_pool *pool, struct batch_block *bb, struct node *leaf,
 			  struct ent e, unsigned type)
 {
 	struct volume *vol = bb->rs->req->vol->volume;
@@ -575,7 +299,7 @@ static void publish_entry(struct thin_pool *pool, struct io_batch_block *bb, str
 	pool->journal.bytes_unflushed += FMT_BLOCK;
 }
 
-static int publish_data(struct thin_pool *pool, struct io_batch *b, struct io_batch_block *bb)
+static int publish_data(struct thin_pool *pool, struct batch *b, struct batch_block *bb)
 {
 	struct node *leaf;
 	int r = map_dirty_leaf(pool, &bb->rs->req->vol->volume->tree, (struct vblk){ bb->vblk },
@@ -590,7 +314,7 @@ static int publish_data(struct thin_pool *pool, struct io_batch *b, struct io_ba
 }
 
 /* Only a block that is mapped needs a record to become a hole. */
-static int publish_hole(struct thin_pool *pool, struct io_batch *b, struct io_batch_block *bb)
+static int publish_hole(struct thin_pool *pool, struct batch *b, struct batch_block *bb)
 {
 	struct tree *tree = &bb->rs->req->vol->volume->tree;
 	struct vblk v = { bb->vblk }, next;
@@ -610,7 +334,7 @@ static int publish_hole(struct thin_pool *pool, struct io_batch *b, struct io_ba
 	return 0;
 }
 
-static int publish_block(struct thin_pool *pool, struct io_batch *b, struct io_batch_block *bb)
+static int publish_block(struct thin_pool *pool, struct batch *b, struct batch_block *bb)
 {
 	int r;
 
@@ -633,7 +357,7 @@ static int publish_block(struct thin_pool *pool, struct io_batch *b, struct io_b
 }
 
 /* What the map has there now, by what is in memory; 0: nothing, or not known. */
-static uint64_t replaced_by(struct thin_pool *pool, const struct io_batch_block *bb)
+static uint64_t replaced_by(struct thin_pool *pool, const struct batch_block *bb)
 {
 	struct tree *tree = &bb->rs->req->vol->volume->tree;
 	const struct node *leaf;
@@ -650,7 +374,7 @@ static uint64_t replaced_by(struct thin_pool *pool, const struct io_batch_block 
 }
 
 /* Publishing the next blocks looks in the cache for those that they replace. */
-static void expect_replaced(struct thin_pool *pool, const struct io_batch *b)
+static void expect_replaced(struct thin_pool *pool, const struct batch *b)
 {
 	uint64_t pblk[EXPECTED];
 	uint32_t count = 0;
@@ -663,7 +387,7 @@ static void expect_replaced(struct thin_pool *pool, const struct io_batch *b)
 }
 
 /* False: the task waits, and goes on from there. */
-static bool publish_blocks(struct thin_pool *pool, struct io_batch *b)
+static bool publish_blocks(struct thin_pool *pool, struct batch *b)
 {
 	bool all = true;
 
@@ -676,17 +400,11 @@ static bool publish_blocks(struct thin_pool *pool, struct io_batch *b)
 	return all;
 }
 
-static void publish_step(struct thin_pool *pool, struct task *task)
+void publish_step(struct thin_pool *pool, struct task *task)
 {
-	struct io_batch *b = TASK_OF(task, struct io_batch, task);
+	struct batch *b = TASK_OF(task, struct batch, task);
 
 	if (!publish_blocks(pool, b))
 		return;
-	b->publishing = false;
-	pool->admitted_nodes -= b->placed_nodes;
-	b->placed_nodes = 0;
-	pool->journal.admitted_records -= b->published - b->released;
-	b->released = b->published;
-	if (!b->staged || b->written)
-		batch_over(b);
+	batch_published(pool, b);
 }
