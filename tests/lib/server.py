@@ -59,7 +59,7 @@ class Server:
             self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, preexec_fn=die_with_parent)
 
-    def start(self, limit_s=30):
+    def start(self, limit_s=120):
         self.spawn()
         end = time.monotonic() + limit_s
         while not self.answers():
@@ -70,7 +70,7 @@ class Server:
 
     def answers(self):
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(10)
+            s.settimeout(60)
             try:
                 s.connect(self.socket)
                 greeting = s.recv(18)
@@ -93,7 +93,7 @@ class Server:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def stop(self, limit_s=60):
+    def stop(self, limit_s=120):
         check(self.alive(), f"server ended by itself with {self.process.returncode}")
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -209,7 +209,7 @@ class Nbdkit(Server):
         return ["nbdkit", "-f", "-U", self.socket, os.environ.get("NBDKIT_PLUGIN", "file"),
                 f"dir={self.disks}"]
 
-    def stop(self, limit_s=60):
+    def stop(self, limit_s=120):
         super().stop(limit_s)
         os.path.exists(self.socket) and os.unlink(self.socket)
 

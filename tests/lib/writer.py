@@ -100,19 +100,22 @@ class Writer:
             if kind != "trim":
                 self.oracle.acknowledged(first, count, number)
 
-    def run(self, seconds, at_end=None):
-        """Load for so long; then at_end() (a kill) with requests in flight; then wait for all
-        answers.  Returns when nothing is in flight or every connection is dead."""
+    def run(self, seconds, at_end=None, answers=0):
+        """Load for so long, and until so many are answered; then at_end() (a kill) with requests in
+        flight; then wait for all answers.  Returns when nothing is in flight or every connection
+        is dead."""
         self.broken = False
-        end = time.monotonic() + seconds
+        end, enough = time.monotonic() + seconds, self.acknowledged + answers
         loading = True
         while True:
-            if loading and time.monotonic() >= end:
+            if loading and time.monotonic() >= end and self.acknowledged >= enough:
                 loading = False
                 if at_end:
                     at_end()
             if not self._turn(loading):
                 break
+        if loading and at_end:  # the connections broke before that
+            at_end()
         for h in self.handles:
             if h.aio_in_flight():
                 self._retire(h)
@@ -136,8 +139,8 @@ class Writer:
                               | (select.POLLOUT if way & nbd.AIO_DIRECTION_WRITE else 0))
         if not fds:
             return loading and any(not h.aio_is_dead() for h in self.handles)
-        events = poll.poll(10000)
-        check(events, "no answer for 10 s")
+        events = poll.poll(60000)
+        check(events, "no answer for 60 s")
         for fd, event in events:
             h = fds[fd]
             try:
