@@ -11,7 +11,8 @@
  *				never overlap.
  *	READ, simple		header and data in the one piece; in pieces only when ALONE
  *	all others		one message when the last piece has completed, without payload
- *				but for BLOCK_STATUS
+ *				but for BLOCK_STATUS; a simple one if all went well, which the
+ *				protocol allows beside structured ones and costs libnbd a call less
  *
  * No chunk's header is queued before its data is there, so a chunk never needs padding, and DONE
  * is never sent while an error is still possible.
@@ -155,9 +156,11 @@ static void queue_end(struct transmit *t, struct piece *piece, enum nbd_error er
 /* The end of a request in one message without payload. */
 static void queue_result(struct transmit *t, struct piece *piece, enum nbd_error error)
 {
+	unsigned cmd = piece->request->cmd;
+
 	transmit_release_buf(t, piece);
 	piece->data_len = 0;
-	if (t->structured)
+	if (t->structured && (error || cmd == NBD_CMD_READ || cmd == NBD_CMD_BLOCK_STATUS))
 		queue_end(t, piece, error);
 	else
 		queue_simple(t, piece, error);

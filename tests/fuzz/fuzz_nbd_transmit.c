@@ -85,6 +85,9 @@ static bool take_simple(struct run *run, struct cursor *c)
 	if (!cursor_ok(c))
 		return false;
 	asked = asked_for(run, cookie);
+	if (run->structured &&
+	    (error || asked->cmd == NBD_CMD_READ || asked->cmd == NBD_CMD_BLOCK_STATUS))
+		abort();
 	if (asked->cmd == NBD_CMD_READ && !error && !cursor_skip(c, asked->len))
 		return false;
 	asked->open = false;
@@ -127,10 +130,10 @@ static void take_answers(struct run *run)
 
 		if (!cursor_ok(&c))
 			return;
-		if (magic !=
-		    (run->structured ? NBD_STRUCTURED_REPLY_MAGIC : NBD_SIMPLE_REPLY_MAGIC))
+		if (magic != NBD_SIMPLE_REPLY_MAGIC &&
+		    (!run->structured || magic != NBD_STRUCTURED_REPLY_MAGIC))
 			abort();
-		if (!(run->structured ? take_chunk : take_simple)(run, &c))
+		if (!(magic == NBD_SIMPLE_REPLY_MAGIC ? take_simple : take_chunk)(run, &c))
 			return;
 		run->out_at = (size_t)(c.at - run->out);
 	}

@@ -131,20 +131,26 @@ class Client:
         self.sock.sendall(struct.pack(">IHHQQI", 0x25609513, flags, command, cookie, offset,
                                       length) + data)
 
-    def chunk(self):
-        magic, flags, kind, cookie, length = struct.unpack(">IHHQI", self.recv(20))
+    def chunk(self, begin=b""):
+        """`begin`: what has been received of it."""
+        magic, flags, kind, cookie, length = struct.unpack(">IHHQI",
+                                                           begin + self.recv(20 - len(begin)))
         check(magic == 0x668e33ef, f"chunk magic {magic:x}")
         return flags, kind, cookie, self.recv(length)
 
-    def reply(self, length=0):
-        """(error, cookie, data) of one whole reply; `length`: of a simple READ's data."""
-        if not self.structured:
-            magic, error, cookie = struct.unpack(">IIQ", self.recv(16))
-            check(magic == 0x67446698, f"reply magic {magic:x}")
+    def reply(self, length=0, in_chunks=False):
+        """(error, cookie, data) of one whole reply; `length`: of a simple READ's data;
+        `in_chunks`: a simple reply would be wrong although there are structured ones."""
+        begin = self.recv(16)
+        if begin[:4] == bytes.fromhex("67446698"):
+            check(not (self.structured and in_chunks), "a simple reply")
+            error, cookie = struct.unpack(">IQ", begin[4:])
             return error, cookie, self.recv(length) if not error else b""
+        check(self.structured, f"reply magic {begin[:4].hex()}")
         error, parts = 0, []
         while True:
-            flags, kind, cookie, data = self.chunk()
+            flags, kind, cookie, data = self.chunk(begin)
+            begin = b""
             if kind >> 15:
                 error = struct.unpack(">I", data[:4])[0]
             elif kind == 1:
@@ -159,7 +165,8 @@ class Client:
 
     def do(self, command, offset=0, length=0, flags=0, data=b"", cookie=7):
         self.send_request(command, offset, length or len(data), cookie, flags, data)
-        error, got, reply = self.reply(length if command == READ else 0)
+        error, got, reply = self.reply(length if command == READ else 0,
+                                       command in (READ, BLOCK_STATUS))
         check(got == cookie, "cookie")
         return error, reply
 
