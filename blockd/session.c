@@ -7,9 +7,9 @@
  * has no edge of its own.)  EPOLLOUT is armed only while a send would block; a unix socket would
  * otherwise wake us for each answer that the client takes.
  *
- * One receive and usually one send a turn; the turns are the reactor's.  A turn sends a bounded share
- * of what is there: a socket that its client has just emptied takes 3 MiB at once, and where the
- * kernel's pages are first touched under a hypervisor those are milliseconds for all others.
+ * One receive and usually one send a turn; the turns are the reactor's.  A turn sends a bounded
+ *share of what is there: a socket that its client has just emptied takes 3 MiB at once, and where
+ *the kernel's pages are first touched under a hypervisor those are milliseconds for all others.
  *
  * Why epoll and plain calls: three ways were built on this reactor and measured in turn
  *(Linux 6.18, two virtual processors, unix socket, pool on tmpfs; thousands a second, server CPU
@@ -42,11 +42,13 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -144,20 +146,27 @@ static int watch(struct session *s, int op, bool out)
  */
 static void widen(int fd)
 {
-	int bytes = SESSION_SEND_BUFFER, domain = 0;
-	socklen_t len = sizeof(domain);
+	int bytes = SESSION_SEND_BUFFER;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) || domain != AF_UNIX)
-		return;
 	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)))
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
+static bool is_local(int fd)
+{
+	int domain = 0;
+	socklen_t len = sizeof(domain);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) && domain == AF_UNIX;
 }
 
 int session_start(struct session *s, uint64_t now_ms)
 {
 	int rc;
 
-	widen(s->fd);
+	s->local = is_local(s->fd);
+	if (s->local)
+		widen(s->fd);
 	s->mark_ms = now_ms;
 	transmit_set_volume(s->transmit, &s->vol->io, &s->vol->latency);
 	rc = watch(s, EPOLL_CTL_ADD, false);
@@ -346,7 +355,6 @@ static void send_replies(struct session *s)
 	struct iovec iov[SEND_IOV_MAX];
 	struct msghdr msg = { .msg_iov = iov };
 
-	s->unsent = false;
 	for (size_t turn_bytes = 0; turn_bytes < SEND_TURN_BYTES;) {
 		size_t want = 0, count, i;
 		ssize_t got;
@@ -367,6 +375,19 @@ static void send_replies(struct session *s)
 	s->unsent = true;
 }
 
+/* See hold.h.  Over TCP what is unread cannot be told from what is on the wire. */
+static bool hold_back(struct session *s)
+{
+	uint64_t now_us = s->reactor->now_us;
+	int unread;
+
+	if (!s->local || !s->reactor->spin.bound_us ||
+	    !hold_may(&s->hold, transmit_tx_bytes(s->transmit), now_us) ||
+	    ioctl(s->fd, SIOCOUTQ, &unread))
+		return false;
+	return hold_is_worth(&s->hold, (size_t)unread, now_us);
+}
+
 bool session_send(struct session *s)
 {
 	bool submitted;
@@ -375,8 +396,11 @@ bool session_send(struct session *s)
 		return false;
 	if (transmit_is_untimed(s->transmit))
 		transmit_time(s->transmit, clock_ns());
-	if (!s->blocked && send_early(s))
-		send_replies(s);
+	if (!s->blocked && send_early(s)) {
+		s->unsent = hold_back(s);
+		if (!s->unsent)
+			send_replies(s);
+	}
 	if (s->fd < 0)
 		return false;
 	submitted = transmit_retry(s->transmit);

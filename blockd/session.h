@@ -9,6 +9,7 @@
 
 #include <bsd/sys/tree.h>
 
+#include "blockd/hold.h"
 #include "blockd/nbd/transmit.h"
 #include "blockd/reactor.h"
 
@@ -48,7 +49,9 @@ struct session {
 	bool readable; /* the socket may have bytes (edge-triggered) */
 	bool hung_up;  /* ... or an end that must still be read */
 	bool blocked;  /* sending would block; EPOLLOUT is armed */
-	bool unsent;   /* its turn's share of sending is used up: it goes on in the next */
+	bool unsent;   /* its turn's share of sending is used up, or it holds answers back */
+	bool local;    /* a unix socket: what is under way lies in our send buffer */
+	struct hold hold;
 	bool stopping; /* closed by us: linger so that the answers are not lost */
 	bool lingering;
 	bool protocol_error; /* the client's fault */

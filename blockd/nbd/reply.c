@@ -104,6 +104,7 @@ void reply_queue(struct transmit *t, struct piece *piece, size_t header_len)
 {
 	assert(header_len <= HEADER_MAX);
 	piece->header_len = (uint32_t)header_len;
+	t->tx_bytes += header_len + piece->data_len;
 	piece->next = NULL;
 	*t->tx_last = piece;
 	t->tx_last = &piece->next;
@@ -481,6 +482,8 @@ int transmit_tx_iov(struct transmit *t, struct iovec *iov, int iov_max)
 
 void transmit_sent(struct transmit *t, size_t len)
 {
+	assert(len <= t->tx_bytes);
+	t->tx_bytes -= len;
 	len += t->tx_sent;
 	while (t->tx_first) {
 		struct piece *piece = t->tx_first;

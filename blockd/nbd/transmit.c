@@ -145,7 +145,7 @@ void transmit_break(struct transmit *t, const char *reason)
 		transmit_release_piece(t, piece);
 	}
 	t->tx_last = &t->tx_first;
-	t->tx_sent = 0;
+	t->tx_sent = t->tx_bytes = 0;
 }
 
 void transmit_current_done(struct transmit *t)
@@ -622,6 +622,11 @@ uint32_t transmit_open_requests(const struct transmit *t)
 uint64_t transmit_held_bytes(const struct transmit *t)
 {
 	return t->account.held_bytes;
+}
+
+size_t transmit_tx_bytes(const struct transmit *t)
+{
+	return t->tx_bytes;
 }
 
 bool transmit_has_yielded(const struct transmit *t)

@@ -93,6 +93,8 @@ bool transmit_retry(struct transmit *t);
 
 /* What to send; returns the number of pieces, 0: nothing. */
 int transmit_tx_iov(struct transmit *t, struct iovec *iov, int iov_max);
+/* How many bytes there are to send. */
+size_t transmit_tx_bytes(const struct transmit *t);
 void transmit_sent(struct transmit *t, size_t len);
 
 /* Receive no further requests; those that have come whole are answered. */

@@ -117,7 +117,8 @@ struct transmit {
 
 	/* send */
 	struct piece *tx_first, **tx_last;
-	size_t tx_sent; /* bytes of tx_first already sent */
+	size_t tx_sent;	 /* bytes of tx_first already sent */
+	size_t tx_bytes; /* of all of them, not yet sent */
 
 	uint32_t in_flight, open_requests;
 	struct request *free_requests;
