@@ -8,8 +8,8 @@
  * otherwise wake us for each answer that the client takes.
  *
  * One receive and usually one send a turn; the turns are the reactor's.  A turn sends a bounded
- *share of what is there: a socket that its client has just emptied takes 3 MiB at once, and where
- *the kernel's pages are first touched under a hypervisor those are milliseconds for all others.
+ * share of what is there: a socket that its client has just emptied takes 3 MiB at once, and where
+ * the kernel's pages are first touched under a hypervisor those are milliseconds for all others.
  *
  * Why epoll and plain calls: three ways were built on this reactor and measured in turn
  *(Linux 6.18, two virtual processors, unix socket, pool on tmpfs; thousands a second, server CPU
