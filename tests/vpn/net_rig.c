@@ -168,12 +168,15 @@ static void on_succeeded(void *ctx, uint64_t peer, uint64_t successor)
 {
 	assert_int_not_equal(peer, successor);
 	owner_of(ctx)->succeeds++;
+	owner_of(ctx)->succeeded_from = peer;
+	owner_of(ctx)->succeeded_to = successor;
 }
 
 static void on_handshake(void *ctx, uint64_t peer, bool initiator)
 {
-	(void)peer, (void)initiator;
+	(void)peer;
 	owner_of(ctx)->handshakes++;
+	owner_of(ctx)->handshakes_begun += initiator;
 }
 
 static void on_random(void *ctx, uint8_t *bytes, size_t len)

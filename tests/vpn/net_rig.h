@@ -39,6 +39,8 @@ struct host {
 	} staged[STAGED_MAX];
 	unsigned staged_count;
 	unsigned session_ups, gave_ups, roams, succeeds, handshakes; /* callbacks */
+	unsigned handshakes_begun;				     /* of these, as initiator */
+	uint64_t succeeded_from, succeeded_to;
 	unsigned sent_of_type[5];
 	uint64_t last_sent_ns[5]; /* by type; keepalives under 0 */
 	enum vpn_verdict last_verdict;
