@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Touching memory in the background: all of it comes, its content stays, an end does not wait. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "thin/prefault.h"
+
+#define BYTES	(64ull << 20)
+#define PAGE	4096u
+#define BURNERS 4
+
+static uint8_t *mapped(void)
+{
+	uint8_t *at = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_true(at != MAP_FAILED);
+	return at;
+}
+
+static uint64_t pages_present(uint8_t *at)
+{
+	unsigned char *in = malloc(BYTES / PAGE);
+	uint64_t count = 0;
+
+	assert_non_null(in);
+	assert_int_equal(mincore(at, BYTES, in), 0);
+	for (uint64_t i = 0; i < BYTES / PAGE; i++)
+		count += in[i] & 1;
+	free(in);
+	return count;
+}
+
+static void all_of_it_comes_and_content_stays(void **state)
+{
+	struct prefault p = { 0 };
+	uint8_t *at = mapped();
+
+	if (madvise(at, PAGE, MADV_POPULATE_WRITE)) {
+		munmap(at, BYTES);
+		skip(); /* Linux before 5.14 */
+	}
+	prefault_start(&p, at, BYTES);
+	assert_true(p.running);
+	for (uint64_t i = 0; i < BYTES; i += 1 << 20)
+		at[i] = (uint8_t)(i >> 20) | 1;
+	while (pages_present(at) < BYTES / PAGE)
+		usleep(1000);
+	prefault_stop(&p);
+	for (uint64_t i = 0; i < BYTES; i += 1 << 20)
+		assert_int_equal(at[i], (uint8_t)(i >> 20) | 1);
+	munmap(at, BYTES);
+}
+
+static void little_is_not_worth_a_thread(void **state)
+{
+	struct prefault p = { 0 };
+	uint8_t *at = mapped();
+
+	prefault_start(&p, at, PAGE);
+	assert_false(p.running);
+	prefault_stop(&p);
+	munmap(at, BYTES);
+}
+
+static atomic_bool burn;
+
+static void *burner(void *arg)
+{
+	while (atomic_load_explicit(&burn, memory_order_relaxed))
+		;
+	return arg;
+}
+
+/* Its only processor is taken by others: the memory goes away all the same, in time. */
+static void an_end_does_not_wait_for_idle_time(void **state)
+{
+	pthread_t threads[BURNERS];
+	cpu_set_t before, one;
+	uint8_t *at = mapped();
+
+	assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	atomic_store(&burn, true);
+	for (int i = 0; i < BURNERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, burner, NULL), 0);
+	for (int i = 0; i < 3; i++) {
+		struct prefault p = { 0 };
+
+		prefault_start(&p, at, BYTES);
+		assert_true(p.running);
+		usleep(20000);
+		prefault_stop(&p);
+		assert_int_equal(madvise(at, BYTES, MADV_DONTNEED), 0);
+	}
+	atomic_store(&burn, false);
+	for (int i = 0; i < BURNERS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
+	munmap(at, BYTES);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(all_of_it_comes_and_content_stays),
+		cmocka_unit_test(little_is_not_worth_a_thread),
+		cmocka_unit_test(an_end_does_not_wait_for_idle_time),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
