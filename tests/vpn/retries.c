@@ -220,6 +220,15 @@ static void a_handshake_is_no_data(void **state)
 	assert_int_equal(net->host[0].sent_of_type[VPN_TYPE_RESPONSE], 1);
 	assert_int_equal(p->due_ns[TIMER_NEW_HANDSHAKE], 0);
 	assert_int_equal(p->last_received_ns, net->host[0].last_sent_ns[VPN_TYPE_RESPONSE]);
+	/* while an answer to data is owed: not a second one for the handshake */
+	net_run(net, 30 * SECOND_NS);
+	net_send(net, 0, 1, 100);
+	net_run(net, 2 * MS);
+	assert_int_not_equal(host_peer(net, 1, 0)->due_ns[TIMER_KEEPALIVE], 0);
+	vpn_peer_handshake(net->host[0].vpn, p->id, net->now_ns);
+	net_run(net, 20 * MS);
+	assert_int_equal(net->host[1].sent_of_type[VPN_TYPE_RESPONSE], 2);
+	assert_false(host_peer(net, 1, 0)->another_keepalive);
 	net_free(net);
 }
 
