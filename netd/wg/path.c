@@ -351,7 +351,9 @@ static void open_batch(struct path *p)
 
 static void take_message(struct path *p, struct io_message *m)
 {
-	for (size_t at = 0; at < m->len; at += m->segment) {
+	size_t at = 0;
+
+	do { /* an empty one is a datagram as well: counted as what it is */
 		size_t left = m->len - at;
 
 		p->rx[p->rx_count++] = (struct vpn_rx){
@@ -362,7 +364,8 @@ static void take_message(struct path *p, struct io_message *m)
 		};
 		if (p->rx_count == VPN_BATCH_MAX)
 			open_batch(p);
-	}
+		at += m->segment;
+	} while (at < m->len);
 }
 
 static bool wire_to_device(struct path *p, bool v6)

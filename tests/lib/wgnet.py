@@ -13,6 +13,7 @@ Hosts joined by WireGuard in user space, for tests and benchmarks.
     join(wga, wgb)                               keys, endpoints, allowed-IPs by wg(8)
 """
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -161,6 +162,31 @@ class Wg:
         """wg show dump, peers by public key."""
         rows = [r.split("\t") for r in self.wg("show", self.name, "dump").splitlines()]
         return rows[0], {r[0]: r for r in rows[1:]}
+
+
+class Host:
+    """netd's side of a netd-wg (tests/wg/host.c), by lines; it hears all that netd-wg counts."""
+
+    def __init__(self, ns, log=None):
+        self.process = subprocess.Popen(ns.argv(os.environ["WG_HOST"]), stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=log, text=True,
+                                        env={**os.environ, "NETD_WG": netd_wg()},
+                                        preexec_fn=die_with_parent)
+
+    def say(self, line, ok=True):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        out = []
+        while (got := self.process.stdout.readline()) != ".\n":
+            check(got, f"the host ended at \"{line}\"")
+            out.append(got)
+        text = "".join(out)
+        failed = any(row.startswith("error ") for row in out)
+        check(failed != ok, f"{line}: {text}")
+        return text
+
+    def count(self, name):
+        return int(re.search(rf"^{name}=(\d+)$", self.say("get"), re.M)[1])
 
 
 def join(one, other, psk=None, v6=False, both=True):
