@@ -285,6 +285,7 @@ const struct conf_section_type netd_conf_schema = {
 	.name = "",
 	.title = CONF_TITLE_NONE,
 	.keys = root_keys,
+	.hide = key_hide,
 	.sections = sections,
 	.required = true,
 };

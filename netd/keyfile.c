@@ -16,6 +16,7 @@
 
 #define BASE64_LEN     44
 #define FILE_BYTES_MAX 256
+#define BASE64	       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 /* --- text ----------------------------------------------------------------------------------- */
 
@@ -84,6 +85,47 @@ int key_parse_hex(const char *text, uint8_t ret_key[KEY_LEN])
 	return 0;
 }
 
+static bool is_hex(const char *text, size_t len)
+{
+	size_t n = 0;
+
+	while (n < len && digit(text[n]) >= 0)
+		n++;
+	return n == len;
+}
+
+static bool is_mixed(const char *text, size_t len)
+{
+	bool upper = false, lower = false, number = false;
+
+	for (size_t i = 0; i < len; i++) {
+		upper |= text[i] >= 'A' && text[i] <= 'Z';
+		lower |= text[i] >= 'a' && text[i] <= 'z';
+		number |= text[i] >= '0' && text[i] <= '9';
+	}
+	return upper && lower && number;
+}
+
+/* Of a path no part is that long and ends so or is so mixed, as a rule. */
+void key_hide(char *text)
+{
+	static const char shown[] = "(a key)";
+
+	while (*text) {
+		size_t len = strspn(text, BASE64), end = len + strspn(text + len, "=");
+
+		if (len >= BASE64_LEN - 1 &&
+		    (end > len || (len >= KEY_HEX_MAX - 1 && is_hex(text, len)) ||
+		     is_mixed(text, len))) {
+			memcpy(text, shown, sizeof(shown) - 1);
+			memmove(text + sizeof(shown) - 1, text + end, strlen(text + end) + 1);
+			text += sizeof(shown) - 1;
+		} else {
+			text += end ? end : 1;
+		}
+	}
+}
+
 /* --- files ---------------------------------------------------------------------------------- */
 
 static int demand_private(const char *path, const struct stat *sb, struct err *err)
@@ -125,7 +167,7 @@ static int read_text(int fd, const char *path, char *text, struct err *err)
 	return 0;
 }
 
-int keyfile_read(const char *path, uint8_t ret_key[KEY_LEN], struct err *err)
+static int read_key(const char *path, uint8_t ret_key[KEY_LEN], struct err *err)
 {
 	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	char text[FILE_BYTES_MAX + 1] = "";
@@ -147,6 +189,15 @@ int keyfile_read(const char *path, uint8_t ret_key[KEY_LEN], struct err *err)
 			err_context(err, "%s", path);
 	}
 	OPENSSL_cleanse(text, sizeof(text));
+	return r;
+}
+
+int keyfile_read(const char *path, uint8_t ret_key[KEY_LEN], struct err *err)
+{
+	int r = read_key(path, ret_key, err);
+
+	if (r < 0 && err)
+		key_hide(err->text);
 	return r;
 }
 

@@ -4,7 +4,8 @@
  *
  * A key file holds one key in base64 and white space.  It must belong to root or to whoever runs
  * this, and nobody else may read it: a file that others can read is refused, since a key that was
- * readable once is no secret any more.  Errors name the file, never its content.
+ * readable once is no secret any more.  Errors name the file, never its content; and where a key
+ * stands in place of the name, they say only that.
  */
 #ifndef NETD_KEYFILE_H
 #define NETD_KEYFILE_H
@@ -27,6 +28,10 @@ char *key_format_hex(const uint8_t key[KEY_LEN], char ret_text[KEY_HEX_MAX])
 	__attribute__((nonnull));
 int key_parse_hex(const char *text, uint8_t ret_key[KEY_LEN])
 	__attribute__((nonnull, warn_unused_result));
+
+/* Whatever in an error's text looks like a key becomes "(a key)": people put them in wrong places.
+ */
+void key_hide(char *text) __attribute__((nonnull));
 
 /* The caller cleans the key.  -EPERM: others can read it; -EINVAL; -ENOENT and so on. */
 int keyfile_read(const char *path, uint8_t ret_key[KEY_LEN], struct err *err)

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "netd/wg/text.h"
+
 static const uint8_t zero_key[KEY_LEN];
 
 /* --- reading -------------------------------------------------------------------------------- */
@@ -201,7 +203,7 @@ const struct tunnel_peer_want *tunnel_want_find(const struct tunnel_want *w,
 struct delta {
 	const struct tunnel_want *want;
 	const struct tunnel_view *view;
-	FILE *f;
+	struct wg_text text;
 	void (*line)(void *ctx, const char *text);
 	void *ctx;
 };
@@ -221,10 +223,7 @@ static void __attribute__((format(printf, 2, 3))) say(struct delta *d, const cha
 
 static void put_key(struct delta *d, const char *name, const uint8_t key[KEY_LEN])
 {
-	char hex[KEY_HEX_MAX];
-
-	fprintf(d->f, "%s=%s\n", name, key_format_hex(key, hex));
-	OPENSSL_cleanse(hex, sizeof(hex));
+	wg_text_add_hex(&d->text, name, key, KEY_LEN);
 }
 
 /* Its lines begin with whose they are, once. */
@@ -260,14 +259,14 @@ static bool put_allowed(struct delta *d, struct head *h, const struct prefix *wa
 		less = less || !has_prefix(want, count, &have->allowed[i]);
 	if (less) {
 		begin(d, h);
-		fprintf(d->f, "replace_allowed_ips=true\n");
+		wg_text_add(&d->text, "replace_allowed_ips=true\n");
 		changed = true;
 	}
 	for (size_t i = 0; i < count; i++) {
 		if (!less && have && has_prefix(have->allowed, have->allowed_count, &want[i]))
 			continue;
 		begin(d, h);
-		fprintf(d->f, "allowed_ip=%s\n", prefix_format(&want[i], text));
+		wg_text_add(&d->text, "allowed_ip=%s\n", prefix_format(&want[i], text));
 		changed = true;
 	}
 	return changed;
@@ -289,13 +288,13 @@ static void put_values(struct delta *d, struct head *h, const struct tunnel_peer
 	if (more && more->endpoint.sa.sa_family &&
 	    strcmp(endpoint_format(&more->endpoint, text), v->endpoint) != 0) {
 		begin(d, h);
-		fprintf(d->f, "endpoint=%s\n", text);
+		wg_text_add(&d->text, "endpoint=%s\n", text);
 		if (have)
 			say(d, "~ peer %s endpoint %s", w->name, text);
 	}
 	if (w->keepalive_s != v->keepalive_s) {
 		begin(d, h);
-		fprintf(d->f, "persistent_keepalive_interval=%u\n", w->keepalive_s);
+		wg_text_add(&d->text, "persistent_keepalive_interval=%u\n", w->keepalive_s);
 		if (have)
 			say(d, "~ peer %s keepalive %u s -> %u s", w->name, v->keepalive_s,
 			    w->keepalive_s);
@@ -362,12 +361,8 @@ int tunnel_delta(const struct tunnel_want *want, const uint8_t private_key[KEY_L
 		 void (*line)(void *ctx, const char *text), void *ctx, char **ret_text)
 {
 	struct delta d = { .want = want, .view = view, .line = line, .ctx = ctx };
-	char *text = NULL, short_key[KEY_TEXT_MAX];
-	size_t len = 0;
+	char short_key[KEY_TEXT_MAX];
 
-	d.f = open_memstream(&text, &len);
-	if (!d.f)
-		return -ENOMEM;
 	if (CRYPTO_memcmp(private_key, view->private_key, KEY_LEN) != 0) {
 		put_key(&d, "private_key", private_key);
 		say(&d, "~ tunnel %s key", want->name);
@@ -376,21 +371,17 @@ int tunnel_delta(const struct tunnel_want *want, const uint8_t private_key[KEY_L
 		if (!goes(&d, &view->peers[i], more))
 			continue;
 		put_key(&d, "public_key", view->peers[i].key);
-		fprintf(d.f, "remove=true\n");
+		wg_text_add(&d.text, "remove=true\n");
 		say(&d, "- peer %.8s... of tunnel %s", key_format(view->peers[i].key, short_key),
 		    want->name);
 	}
 	for (size_t i = 0; i < want->peer_count; i++)
 		put_peer(&d, &want->peers[i], more ? &more[i] : NULL);
-	if (fclose(d.f) != 0 || !text) {
-		tunnel_text_free(text);
+	if (d.text.failed) {
+		wg_text_clear(&d.text);
 		return -ENOMEM;
 	}
-	if (!len) {
-		free(text);
-		text = NULL;
-	}
-	*ret_text = text;
+	*ret_text = d.text.data; /* NULL: nothing was added */
 	return 0;
 }
 

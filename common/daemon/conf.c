@@ -166,6 +166,8 @@ void conf_error(struct conf *c, const struct conf_pos *pos, const char *fmt, ...
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	if (c->root_type->hide)
+		c->root_type->hide(text);
 	add_problem_at(c, pos, text);
 }
 

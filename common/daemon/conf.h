@@ -103,6 +103,7 @@ struct conf_section_type {
 	const struct conf_section_type *sections; /* those that may be inside; may be NULL */
 	bool required; /* TITLE_NONE: made with its defaults if missing */
 	const char *help;
+	void (*hide)(char *text); /* of the root: takes out of errors what is secret; may be NULL */
 };
 
 /* ---- tree ---- */

@@ -68,6 +68,8 @@ int conf_entry_set(struct conf *c, struct conf_section *s, const char *key,
 		if (!r)
 			r = conf_value_parse(c, k, v, err);
 		if (r) {
+			if (err && c->root_type->hide)
+				c->root_type->hide(err->text);
 			err_context(err, "%s", key);
 			return r;
 		}

@@ -142,7 +142,13 @@ int vnetctl_tunnel_pubkey(struct cli *cli)
 	struct err err = { 0 };
 	int r;
 
-	if (of && !strchr(of, '/')) {
+	if (of && key_parse(of, key, NULL) == 0) {
+		r = err_set(
+			&err, -EINVAL,
+			"that is a key, and everybody here can see it in the list of processes: "
+			"give it on standard input, or a file with it");
+		OPENSSL_cleanse(key, sizeof(key));
+	} else if (of && !strchr(of, '/')) {
 		json_t *answer, *one;
 
 		r = vnetctl_ask(cli, "tunnels", json_pack("{s:s}", "name", of), &answer);

@@ -186,6 +186,22 @@ int wg_host_process(struct wg_host *h, struct err *err)
 	return r < 0 ? lost(h, r, err) : 0;
 }
 
+static int take_reply(const struct wg_host *h, const struct wg_message *m, char **ret_text,
+		      struct err *err)
+{
+	const char *text = (const char *)m->data + sizeof(struct wg_reply);
+	int code;
+
+	memcpy(&code, m->data, sizeof(code));
+	if (code)
+		return err_set(err, code < 0 ? code : -EPROTO, "tunnel %s: %.400s", h->config.name,
+			       text);
+	if (!ret_text)
+		return 0;
+	*ret_text = strdup(text);
+	return *ret_text ? 0 : err_sys(err, -ENOMEM, "tunnel %s", h->config.name);
+}
+
 /* Wait for the REPLY.  0: *ret_text is what follows the code (the caller frees and cleans). */
 static int wait_reply(struct wg_host *h, char **ret_text, struct err *err)
 {
@@ -215,14 +231,9 @@ static int wait_reply(struct wg_host *h, char **ret_text, struct err *err)
 		(void)poll(&p, 1, (int)(end - now));
 	}
 	wg_message_done(&m);
-	memcpy(&r, m.data, sizeof(r));
-	if (r)
-		return err_set(err, r < 0 ? r : -EPROTO, "tunnel %s: %.400s", h->config.name,
-			       (char *)m.data + sizeof(struct wg_reply));
-	if (!ret_text)
-		return 0;
-	*ret_text = strdup((char *)m.data + sizeof(struct wg_reply));
-	return *ret_text ? 0 : err_sys(err, -ENOMEM, "tunnel %s", h->config.name);
+	r = take_reply(h, &m, ret_text, err);
+	wg_link_forget(h->link); /* it may say keys */
+	return r;
 }
 
 static int ask(struct wg_host *h, uint32_t type, const char *text, char **ret_text, struct err *err)

@@ -48,7 +48,7 @@ int wg_link_new(int fd, struct wg_link **ret)
 	return 0;
 }
 
-static void forget_data(struct wg_link *l)
+void wg_link_forget(struct wg_link *l)
 {
 	if (l->data)
 		OPENSSL_cleanse(l->data, l->size);
@@ -64,7 +64,7 @@ void wg_link_free(struct wg_link *l)
 		return;
 	for (size_t i = 0; i < l->fd_count; i++)
 		close(l->fds[i]);
-	forget_data(l);
+	wg_link_forget(l);
 	close(l->fd);
 	free(l);
 }
@@ -211,7 +211,7 @@ int wg_link_receive(struct wg_link *l, struct wg_message *ret)
 	int r;
 
 	if (l->given)
-		forget_data(l);
+		wg_link_forget(l);
 	r = receive_header(l);
 	if (r <= 0)
 		return r;

@@ -105,6 +105,9 @@ int wg_link_fd(const struct wg_link *l) __attribute__((nonnull));
 int wg_link_send(struct wg_link *l, uint32_t type, const void *data, size_t len, const int *fds,
 		 size_t fd_count) __attribute__((warn_unused_result, nonnull(1)));
 
+/* What was received last is zeroed now, instead of with the next one. */
+void wg_link_forget(struct wg_link *l) __attribute__((nonnull));
+
 /*
  * The next frame that has come.  1: *ret is it; 0: not whole yet; -ECONNRESET: the other end is
  * gone; -EPROTO: it does not speak this.  Does not block.

@@ -3,7 +3,8 @@
  * The configuration protocol; see uapi.h.  Each key is a row of a table: its name, whom it is about
  * (device, peer, new peer), who may say it, what it does.  `public_key` begins a peer: all that
  * follows is that peer's.  A peer that is ourselves, that `update_only` finds missing, or that was
- * removed is passed over to its end, as stock implementations do.
+ * removed is passed over to its end, as stock implementations do.  Errors repeat no value: it may
+ * be a key.
  */
 #include "netd/wg/uapi.h"
 
@@ -21,6 +22,9 @@
 #define TAI64N_LEN 12
 #define NS_PER_S   1000000000u
 #define NS_PER_MS  1000000u
+/* A name that may be shown: anything else could be a key in the wrong place. */
+#define NAME_MAX_SHOWN 32
+#define NAME_LETTERS   "abcdefghijklmnopqrstuvwxyz_"
 
 struct setting {
 	struct uapi_device *d;
@@ -41,7 +45,10 @@ static int parse_key(const struct setting *s, const char *value, uint8_t ret[VPN
 
 static int parse_number(const struct setting *s, const char *value, uint64_t max, uint64_t *ret)
 {
-	return number_parse(value, 0, max, "a number", ret, s->err);
+	if (!number_parse(value, 0, max, "a number", ret, NULL))
+		return 0;
+	return err_set(s->err, -EINVAL, "expected a number from 0 to %llu",
+		       (unsigned long long)max);
 }
 
 /* ---- device ---- */
@@ -234,10 +241,10 @@ static int set_allowed_ip(struct setting *s, const char *value)
 {
 	bool remove = value[0] == '-';
 	struct prefix p;
-	int r = prefix_parse(value + (remove || value[0] == '+'), &p, s->err);
+	int r;
 
-	if (r)
-		return r;
+	if (prefix_parse(value + (remove || value[0] == '+'), &p, NULL))
+		return err_set(s->err, -EINVAL, "expected ADDRESS/LENGTH");
 	if (!remove)
 		return vpn_allowed_add(s->d->vpn, s->peer, &p);
 	r = vpn_allowed_remove(s->d->vpn, s->peer, &p);
@@ -337,8 +344,10 @@ static int set_line(struct setting *s, char *line, bool trusted)
 		return err_set(s->err, -EINVAL, "found a line without \"=\"");
 	*value++ = 0;
 	row = find_row(line, trusted);
+	if (!row && strlen(line) <= NAME_MAX_SHOWN && !line[strspn(line, NAME_LETTERS)])
+		return err_set(s->err, -EINVAL, "\"%s\" is not known", line);
 	if (!row)
-		return err_set(s->err, -EINVAL, "\"%.40s\" is not known", line);
+		return err_set(s->err, -EINVAL, "a setting of that name is not known");
 	if (row->about == DEVICE && s->in_peer)
 		return err_set(s->err, -EINVAL, "\"%s\" stands behind a peer", line);
 	if (row->about == PEER && !s->in_peer)

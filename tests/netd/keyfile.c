@@ -49,9 +49,9 @@ static void text_of_keys(void **state)
 {
 	static const char *const bad[] = {
 		"",
-		"yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk",   /* too short */
+		"yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk",	 /* too short */
 		"yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk==", /* too long */
-		"yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBml=",  /* bits behind the end */
+		"yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBml=",	 /* bits behind the end */
 		"yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fB=k=",
 		"yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3f\nmk=",
 		"yAnz5TF+lXXJte14tji3zlMNq hd2rYUIgJBgB3fBmk=",
@@ -72,6 +72,37 @@ static void text_of_keys(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		if (key_parse(bad[i], key, NULL) != -EINVAL)
 			fail_msg("\"%s\" was taken", bad[i]);
+}
+
+/* Where a key stands in a text, and what only looks a little like one. */
+static void keys_are_hidden(void **state)
+{
+#define HEX "c809f3e5317e9575c9b5ed78b638b7ce530dabe85ddab614220241801ddf0669"
+	static const char *const texts[][2] = {
+		{ "found \"" GOOD "\", expected", "found \"(a key)\", expected" },
+		{ GOOD, "(a key)" },
+		{ "/" GOOD ": no such file", "(a key): no such file" },
+		{ "a " HEX ".", "a (a key)." },
+		{ "found \"yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk\"", "found \"(a key)\"" },
+		{ GOOD " and " GOOD, "(a key) and (a key)" },
+		{ HEX GOOD, "(a key)" },
+		{ "/etc/netd/mesh.key: there is no such file", NULL },
+		{ "/etc/netd/tunnels/between/hosts/in/racks/mesh/key: others can read it", NULL },
+		{ "/srv/Vms2/tunnels.d/between_hosts/of-racks/mesh.key", NULL },
+		{ "fd00:1234:5678:9abc:def0:1234:5678:9abc/64", NULL },
+		{ "a = b", NULL },
+		{ "a === b", NULL },
+		{ "", NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+		char text[256];
+
+		strcpy(text, texts[i][0]);
+		key_hide(text);
+		assert_string_equal(text, texts[i][1] ? texts[i][1] : texts[i][0]);
+	}
 }
 
 static void files(void **state)
@@ -152,6 +183,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(text_of_keys),
+		cmocka_unit_test(keys_are_hidden),
 		cmocka_unit_test(files),
 		cmocka_unit_test(a_peer_is_not_oneself),
 	};
