@@ -7,15 +7,20 @@
  * content stays whatever others do with it meanwhile) and ends.  It owns nothing and knows nothing
  * but an address.  Where it cannot run, pages come when they are touched.
  *
- * It runs when nobody else wants its processor (SCHED_IDLE): at nice 19 it took 40 % from cold reads
- * in the seconds behind a start.  On a busy machine it then gets no time to end either, so a stop
- * lends it a priority; a process that may not do that has it at nice 19.  Steps are small: they hold
- * the process's memory map (others may fault, but not map) and are what a stop waits for.
+ * It works while the rest of the process does nothing: a busy pool would share its processor with
+ * it for the half minute that some GiB take (measured at nice 19: 40 % fewer cold reads, flushes at
+ * half their rate, for a pool that yields while it waits for its disk yields to this).  So it looks
+ * now and then at how much processor time the others have taken, and sleeps if that is more than
+ * little. A pool that is busy from its start on touches its pages itself.
+ *
+ * Steps are small: they hold the process's memory map (others may fault, but not map), and one of
+ * them is what a stop waits for.  (SCHED_IDLE was tried: on a busy machine it cannot even end.)
  */
 #ifndef THIN_PREFAULT_H
 #define THIN_PREFAULT_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,6 +29,7 @@ struct prefault {
 	uint8_t *at;
 	uint64_t bytes;
 	pthread_t thread;
+	sem_t wake;
 	atomic_bool stop;
 	bool running; /* to be joined */
 };

@@ -169,7 +169,6 @@ def measure(peer, client, job, seconds, span_mib, seed):
         peer.stop()
         peer.drop_caches()
         peer.start()
-        peer.rest()
     begin, strangers, before = time.monotonic(), strangers_s(peer), peer.cpu_s()
     out = CLIENTS[client](peer, job, seconds, span_mib, seed)
     peer.is_warm &= not (job.cold or job.writes())
