@@ -190,7 +190,7 @@ int vnetctl_tunnel_rotate(struct cli *cli)
 	if (!output_is_json(cli->out))
 		fprintf(stderr,
 			"on each peer, within three minutes: vnetctl peer set NAME "
-			"public_key=%s\n",
+			"public_key=%s (or in the file that defines it, and vnetctl apply)\n",
 			json_string_value(json_object_get(answer, "public_key")));
 	json_decref(answer);
 	return CLI_OK;

@@ -4,7 +4,7 @@
  *   even: a vnet header and a frame to cut
  *   odd:  records of 2 bytes of length and a packet to join; what comes out is cut again and must
  * be as many bytes as went in, of every packet the same
- *   with bit 2: a packet whose MSS is clamped and that is answered as too big
+ *   with bit 2: a packet whose MSS is clamped
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -14,7 +14,6 @@
 #include "vpn/offload/clamp.h"
 #include "vpn/offload/coalesce.h"
 #include "vpn/offload/split.h"
-#include "vpn/offload/toobig.h"
 
 #define BATCH 256
 
@@ -109,15 +108,13 @@ static void join(const uint8_t *data, size_t size, size_t l2_len)
 		free(copies[--count]);
 }
 
-static void answer(const uint8_t *data, size_t size, size_t l2_len)
+static void clamp(const uint8_t *data, size_t size, size_t l2_len)
 {
-	static uint8_t ret[TOOBIG_FRAME_MAX];
 	uint8_t *frame = malloc(size ? size : 1);
 
 	memcpy(frame, data, size);
 	if (size > l2_len)
 		(void)clamp_mss(frame + l2_len, size - l2_len, 1000, false);
-	assert(toobig_answer(frame, size, l2_len, 1001, 1000, ret) <= sizeof(ret));
 	free(frame);
 }
 
@@ -126,7 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size)
 		return 0;
 	if (data[0] & 4)
-		answer(data + 1, size - 1, data[0] & 2 ? 14 : 0);
+		clamp(data + 1, size - 1, data[0] & 2 ? 14 : 0);
 	else if (data[0] & 1)
 		join(data + 1, size - 1, data[0] & 2 ? 14 : 0);
 	else
