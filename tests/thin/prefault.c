@@ -24,6 +24,10 @@ static uint8_t *mapped(void)
 	uint8_t *at = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	assert_true(at != MAP_FAILED);
+	if (madvise(at, PAGE, MADV_POPULATE_WRITE)) {
+		munmap(at, BYTES);
+		skip(); /* Linux before 5.14 */
+	}
 	return at;
 }
 
@@ -40,15 +44,58 @@ static uint64_t pages_present(uint8_t *at)
 	return count;
 }
 
+static atomic_bool burn;
+
+static void *burner(void *arg)
+{
+	while (atomic_load_explicit(&burn, memory_order_relaxed))
+		;
+	return arg;
+}
+
+static void begin_burning(pthread_t *threads)
+{
+	atomic_store(&burn, true);
+	for (int i = 0; i < BURNERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, burner, NULL), 0);
+}
+
+static void end_burning(pthread_t *threads)
+{
+	atomic_store(&burn, false);
+	for (int i = 0; i < BURNERS; i++)
+		pthread_join(threads[i], NULL);
+}
+
+static int nth_cpu(const cpu_set_t *set, int n)
+{
+	int cpu = 0;
+
+	while (!CPU_ISSET(cpu, set) || n--)
+		cpu++;
+	return cpu;
+}
+
+/* This thread and those that it begins. */
+static void stay_on(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+}
+
+static long long ms_of(const struct timespec *t)
+{
+	return t->tv_sec * 1000ll + t->tv_nsec / 1000000;
+}
+
 static void all_of_it_comes_and_content_stays(void **state)
 {
 	struct prefault p = { 0 };
 	uint8_t *at = mapped();
 
-	if (madvise(at, PAGE, MADV_POPULATE_WRITE)) {
-		munmap(at, BYTES);
-		skip(); /* Linux before 5.14 */
-	}
 	prefault_start(&p, at, BYTES);
 	assert_true(p.running);
 	for (uint64_t i = 0; i < BYTES; i += 1 << 20)
@@ -61,28 +108,36 @@ static void all_of_it_comes_and_content_stays(void **state)
 	munmap(at, BYTES);
 }
 
-/* Until the others' time is known to be theirs: for as long as they are busy, hardly any comes. */
+/* Others on another processor, so that it is not for want of one that nothing comes. */
 static void others_of_the_process_go_first(void **state)
 {
-	struct timespec begin, now = { 0 };
 	struct prefault p = { 0 };
+	struct timespec begin, now;
+	pthread_t threads[BURNERS];
+	cpu_set_t before;
 	uint8_t *at = mapped();
-	uint64_t few;
 
+	assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+	if (CPU_COUNT(&before) < 2) {
+		munmap(at, BYTES);
+		skip();
+	}
+	stay_on(nth_cpu(&before, 0));
+	begin_burning(threads);
+	stay_on(nth_cpu(&before, 1));
 	prefault_start(&p, at, BYTES);
 	assert_true(p.running);
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin);
-	do { /* what is taken by strangers does not count */
-		for (volatile int i = 0; i < 100000; i++)
-			;
-		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-	} while (now.tv_sec * 1000 + now.tv_nsec / 1000000 <
-		 begin.tv_sec * 1000 + begin.tv_nsec / 1000000 + 400);
-	few = pages_present(at);
-	assert_true(few < BYTES / PAGE);
-	while (pages_present(at) < BYTES / PAGE)
+	assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin), 0);
+	do {
 		usleep(10000);
+		assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now), 0);
+	} while (ms_of(&now) < ms_of(&begin) + 400);
+	assert_true(pages_present(at) < BYTES / PAGE);
+	end_burning(threads);
+	while (pages_present(at) < BYTES / PAGE)
+		usleep(20000);
 	prefault_stop(&p);
+	assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
 	munmap(at, BYTES);
 }
 
@@ -97,29 +152,16 @@ static void little_is_not_worth_a_thread(void **state)
 	munmap(at, BYTES);
 }
 
-static atomic_bool burn;
-
-static void *burner(void *arg)
-{
-	while (atomic_load_explicit(&burn, memory_order_relaxed))
-		;
-	return arg;
-}
-
 /* Its only processor is taken by others: the memory goes away all the same, in time. */
 static void an_end_comes_on_a_busy_processor(void **state)
 {
 	pthread_t threads[BURNERS];
-	cpu_set_t before, one;
+	cpu_set_t before;
 	uint8_t *at = mapped();
 
 	assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
-	atomic_store(&burn, true);
-	for (int i = 0; i < BURNERS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, burner, NULL), 0);
+	stay_on(nth_cpu(&before, 0));
+	begin_burning(threads);
 	for (int i = 0; i < 3; i++) {
 		struct prefault p = { 0 };
 
@@ -129,9 +171,7 @@ static void an_end_comes_on_a_busy_processor(void **state)
 		prefault_stop(&p);
 		assert_int_equal(madvise(at, BYTES, MADV_DONTNEED), 0);
 	}
-	atomic_store(&burn, false);
-	for (int i = 0; i < BURNERS; i++)
-		pthread_join(threads[i], NULL);
+	end_burning(threads);
 	assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
 	munmap(at, BYTES);
 }
