@@ -75,6 +75,8 @@ CRYPTO_CHECKED int crypto_dh_new(const uint8_t private_key[KEY_LEN], EVP_PKEY **
 				 uint8_t ret_public[KEY_LEN]);
 /* -EPROTO: the other key is a point of small order (all-zero result). */
 CRYPTO_CHECKED int crypto_dh(EVP_PKEY *own, const uint8_t other[KEY_LEN], uint8_t ret[KEY_LEN]);
+/* Is it one of the points whose result is zero for every key?  Without calculating. */
+bool crypto_is_small_order(const uint8_t point[KEY_LEN]) __attribute__((nonnull));
 
 void crypto_clamp(uint8_t key[KEY_LEN]) __attribute__((nonnull));
 /* In constant time. */

@@ -111,8 +111,7 @@ static void sessions_end(struct vpn *v, struct peer *p)
 
 static void key_changed(struct vpn *v, struct peer *p, uint64_t now_ns)
 {
-	/* A key that gives nothing with this peer leaves zero, which is refused when used. */
-	(void)!noise_pair_derive(&p->pair, &v->self);
+	OPENSSL_cleanse(p->pair.shared, sizeof(p->pair.shared)); /* it is another one now */
 	handshake_drop(v, p);
 	if (!v->self.key) {
 		sessions_end(v, p);

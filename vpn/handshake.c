@@ -102,6 +102,15 @@ static enum vpn_verdict session_make(struct vpn *v, struct peer *p, struct noise
 	return VPN_OK;
 }
 
+/*
+ * What the static keys give together is calculated when it is first needed: thousands of peers are
+ * added, or meet a new key of ours, in one go, and packets do not wait for that.
+ */
+static int pair_ready(struct vpn *v, struct peer *p)
+{
+	return crypto_is_zero(p->pair.shared, KEY_LEN) ? noise_pair_derive(&p->pair, &v->self) : 0;
+}
+
 /* ---- initiator ----------------------------------------------------------------------------- */
 
 /* May we, and where to?  Takes an index if so. */
@@ -110,7 +119,7 @@ static bool initiate_begin(struct vpn *v, struct peer *p, uint64_t now_ns, struc
 	bool may = false;
 
 	handshake_drop(v, p);
-	if (!v->self.key || crypto_is_zero(p->pair.shared, KEY_LEN))
+	if (!v->self.key)
 		return false;
 	device_lock(v);
 	*to = p->endpoint;
@@ -135,7 +144,10 @@ static int initiation_make(struct vpn *v, struct peer *p, uint64_t now_ns, uint6
 
 	device_random(v, ephemeral, sizeof(ephemeral));
 	tai64n_after(p->state.sent_tai64n, real_ns, timestamp);
-	r = noise_initiate(&p->handshake, &v->crypto, &v->self, &p->pair, ephemeral, timestamp, m);
+	r = pair_ready(v, p);
+	if (!r)
+		r = noise_initiate(&p->handshake, &v->crypto, &v->self, &p->pair, ephemeral,
+				   timestamp, m);
 	OPENSSL_cleanse(ephemeral, sizeof(ephemeral));
 	if (!r)
 		r = cookie_jar_sign(&p->jar, &v->crypto, (uint8_t *)m, sizeof(*m), now_ns);
@@ -239,7 +251,9 @@ static enum vpn_verdict initiation_check(struct vpn *v, const struct message_ini
 	p = peer_find(v, o->remote);
 	if (!p)
 		return VPN_UNKNOWN;
-	r = noise_initiation_verify(o, &v->crypto, &p->pair, m, timestamp);
+	r = pair_ready(v, p);
+	if (!r)
+		r = noise_initiation_verify(o, &v->crypto, &p->pair, m, timestamp);
 	if (r)
 		return r == -ENOMEM ? VPN_NO_MEMORY : VPN_FORGED;
 	if (memcmp(timestamp, p->state.received_tai64n, TAI64N_LEN) <= 0)

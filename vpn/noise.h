@@ -25,7 +25,7 @@ struct noise_self {
 /* What the static keys of both sides lead to, per peer. */
 struct noise_pair {
 	uint8_t remote[KEY_LEN]; /* its static public key */
-	uint8_t shared[KEY_LEN]; /* X25519 of both static keys; zero: they give none */
+	uint8_t shared[KEY_LEN]; /* X25519 of both static keys; zero: not calculated yet */
 	uint8_t psk[KEY_LEN];
 };
 

@@ -135,6 +135,8 @@ int vpn_peer_add(struct vpn *v, const uint8_t public_key[VPN_KEY_LEN], uint64_t 
 	}
 	if (crypto_is_zero(public_key, KEY_LEN))
 		return err_set(err, -EINVAL, "the public key is all zero");
+	if (crypto_is_small_order(public_key))
+		return err_set(err, -EINVAL, "the public key is a point of small order: no key");
 	if (v->self.key && crypto_equal(public_key, v->self.public_key, KEY_LEN))
 		return err_set(err, -EADDRINUSE,
 			       "the public key is this tunnel's own: a peer has another");
@@ -144,13 +146,7 @@ int vpn_peer_add(struct vpn *v, const uint8_t public_key[VPN_KEY_LEN], uint64_t 
 	if (!p)
 		return err_set(err, -ENOMEM, "out of memory");
 	memcpy(p->pair.remote, public_key, KEY_LEN);
-	r = noise_pair_derive(&p->pair, &v->self);
-	if (r == -EPROTO) {
-		free(p);
-		return err_set(err, -EINVAL, "the public key is a point of small order: no key");
-	}
-	if (!r)
-		r = cookie_keys_derive(&v->crypto, public_key, &p->jar.keys);
+	r = cookie_keys_derive(&v->crypto, public_key, &p->jar.keys);
 	if (!r)
 		r = peer_enter(v, p);
 	if (r) {

@@ -330,24 +330,43 @@ static void keys_refused(void **state)
 	net_free(net);
 }
 
-/* A point of small order that came before the private key did is never talked to. */
-static void small_order_before_the_key(void **state)
+/* A point of small order is no peer, whether it comes before the private key or after it. */
+static void small_order_is_no_peer(void **state)
 {
 	struct seen s;
 	struct net *net = begin(&s);
 	struct vpn *v = net->host[0].vpn;
 	uint8_t zero[KEY_LEN] = { 0 }, one[KEY_LEN] = { 1 };
+	struct err err = { 0 };
 	uint64_t id;
 
 	(void)state;
+	assert_int_equal(vpn_peer_add(v, one, net->now_ns, &id, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "small order"));
 	assert_int_equal(vpn_set_private_key(v, zero, net->now_ns, NULL), 0);
-	assert_int_equal(vpn_peer_add(v, one, net->now_ns, &id, NULL), 0);
+	assert_int_equal(vpn_peer_add(v, one, net->now_ns, &id, NULL), -EINVAL);
 	assert_int_equal(vpn_set_private_key(v, net->host[0].private_key, net->now_ns, NULL), 0);
-	vpn_peer_set_endpoint(v, id, &net->host[1].at, net->now_ns);
-	vpn_peer_handshake(v, id, net->now_ns);
-	net_run(net, 10 * SECOND_NS);
-	assert_int_equal(net->host[0].sent_of_type[VPN_TYPE_INITIATION], 0);
 	net_session(net, 0, 1);
+	net_free(net);
+}
+
+/* What costs a multiplication waits for the first handshake, with our new key as well. */
+static void keys_meet_when_they_must(void **state)
+{
+	struct seen s;
+	struct net *net = begin(&s);
+	struct peer *p = host_peer(net, 0, 1), *q = host_peer(net, 1, 0);
+
+	(void)state;
+	assert_true(crypto_is_zero(p->pair.shared, KEY_LEN));
+	assert_true(crypto_is_zero(q->pair.shared, KEY_LEN));
+	net_session(net, 0, 1);
+	assert_false(crypto_is_zero(p->pair.shared, KEY_LEN));
+	assert_memory_equal(p->pair.shared, q->pair.shared, KEY_LEN);
+	assert_int_equal(
+		vpn_set_private_key(net->host[0].vpn, (uint8_t[KEY_LEN]){ 7 }, net->now_ns, NULL),
+		0);
+	assert_true(crypto_is_zero(p->pair.shared, KEY_LEN));
 	net_free(net);
 }
 
@@ -446,7 +465,8 @@ int main(void)
 		cmocka_unit_test(timestamps_across_restarts),
 		cmocka_unit_test(preshared_keys),
 		cmocka_unit_test(keys_refused),
-		cmocka_unit_test(small_order_before_the_key),
+		cmocka_unit_test(small_order_is_no_peer),
+		cmocka_unit_test(keys_meet_when_they_must),
 		cmocka_unit_test(strangers),
 		cmocka_unit_test(roaming),
 		cmocka_unit_test(foreign_sources),

@@ -80,7 +80,15 @@ static void small_order(void **state)
 	assert_int_equal(crypto_dh_new(key, &own, public), 0);
 	for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
 		hex(points[i], point, KEY_LEN);
-		assert_int_equal(crypto_dh(own, point, out), -EPROTO);
+		for (unsigned high = 0; high < 2; high++) {
+			point[31] = (uint8_t)(point[31] ^ (high ? 0x80 : 0));
+			assert_int_equal(crypto_dh(own, point, out), -EPROTO);
+			assert_true(crypto_is_small_order(point));
+		}
+		/* neighbours are none, but for those that are in the list themselves */
+		point[i == 0 || i > 3 ? 1 : 0] ^= 4;
+		assert_int_equal(crypto_dh(own, point, out), 0);
+		assert_false(crypto_is_small_order(point));
 	}
 	EVP_PKEY_free(own);
 }
