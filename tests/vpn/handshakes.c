@@ -441,15 +441,17 @@ static void foreign_sources(void **state)
 
 static void congestion_marks(void **state)
 {
-	struct net *net = net_new(1, 2);
-
 	(void)state;
-	net_session(net, 0, 1);
-	net->mark = 3; /* the rig's packets are ECT(0) */
-	net_send(net, 0, 1, 100);
-	net_run(net, 5 * MS);
-	assert_int_equal(net->arrived, 3);
-	net_free(net);
+	for (unsigned v6 = 0; v6 < 2; v6++) {
+		struct net *net = v6 ? net_new_v6(1, 2) : net_new(1, 2);
+
+		net_session(net, 0, 1);
+		net->mark = 3; /* the rig's packets are ECT(0) */
+		net_send(net, 0, 1, 100);
+		net_run(net, 5 * MS);
+		assert_int_equal(net->arrived, 3);
+		net_free(net);
+	}
 }
 
 int main(void)

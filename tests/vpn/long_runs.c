@@ -12,7 +12,9 @@ static void traffic(struct net *net, uint64_t seconds, unsigned per_second)
 		unsigned to =
 			(unsigned)((from + 1 + rng_below(&net->rng, net->hosts - 1)) % net->hosts);
 
-		net_send(net, from, to, 32 + (uint32_t)rng_below(&net->rng, 1389));
+		uint32_t min = INNER_MIN(net->v6);
+
+		net_send(net, from, to, min + (uint32_t)rng_below(&net->rng, 1421 - min));
 		net_run(net, SECOND_NS / per_second);
 	}
 }
@@ -22,7 +24,7 @@ static void two_hours(void **state)
 {
 	(void)state;
 	for (uint64_t seed = 1; seed <= 2; seed++) {
-		struct net *net = net_new(seed, 3);
+		struct net *net = seed % 2 ? net_new(seed, 3) : net_new_v6(seed, 3);
 
 		net->min_ns = MS;
 		net->max_ns = 150 * MS;
@@ -45,12 +47,10 @@ static void two_hours(void **state)
 
 /* A wire that loses a fifth and doubles a tenth: that much is lost, no more, nothing arrives
  * twice, and it is all well again afterwards. */
-static void two_bad_hours(void **state)
+static void bad_hours(struct net *net)
 {
-	struct net *net = net_new(3, 3);
 	uint64_t doubled = 0;
 
-	(void)state;
 	net->max_ns = 2000 * MS;
 	net->loss_percent = 20;
 	net->double_percent = 10;
@@ -68,6 +68,13 @@ static void two_bad_hours(void **state)
 	net_session(net, 0, 1);
 	net_session(net, 1, 2);
 	net_free(net);
+}
+
+static void two_bad_hours(void **state)
+{
+	(void)state;
+	bad_hours(net_new(3, 3));
+	bad_hours(net_new_v6(5, 3));
 }
 
 /* The wire is cut for a while; packets that were kept arrive, later ones are not lost. */
@@ -97,7 +104,7 @@ static void cuts(void **state)
  */
 static void rotate(uint64_t seed, bool shuffle)
 {
-	struct net *net = net_new(seed, 2);
+	struct net *net = seed % 4 < 2 ? net_new(seed, 2) : net_new_v6(seed, 2);
 	struct host *h0 = &net->host[0], *h1 = &net->host[1];
 	uint64_t old = h0->peer[1], fresh;
 	uint8_t key[KEY_LEN], public[KEY_LEN];

@@ -88,6 +88,25 @@ struct vpn_endpoint net_address(uint32_t last_bytes, uint16_t port)
 	return e;
 }
 
+static struct vpn_endpoint address6(uint8_t last, uint16_t port)
+{
+	struct vpn_endpoint e = { 0 };
+
+	e.v6.sin6_family = AF_INET6;
+	e.v6.sin6_addr = (struct in6_addr){ { { 0x20, 0x01, 0x0d, 0xb8, [15] = last } } };
+	e.v6.sin6_port = htons(port);
+	return e;
+}
+
+static struct addr inner_address(const struct net *net, unsigned i)
+{
+	uint8_t last = (uint8_t)(i + 1);
+
+	if (net->v6)
+		return (struct addr){ 6, { 0xfd, [15] = last } };
+	return (struct addr){ 4, { 10, 0, 0, last } };
+}
+
 uint64_t net_real(const struct net *net)
 {
 	return START_REAL_NS + (net->now_ns - START_NS) + (uint64_t)net->clock_off_ns;
@@ -133,10 +152,9 @@ static void on_session_up(void *ctx, uint64_t peer)
 
 	h->session_ups++;
 	for (unsigned i = 0; i < h->staged_count; i++) {
-		if (vpn_route_addr(
-			    h->vpn,
-			    &(struct addr){ 4, { 10, 0, 0, (uint8_t)(h->staged[i].to + 1) } }) ==
-			    peer &&
+		const struct addr to = inner_address(h->net, h->staged[i].to);
+
+		if (vpn_route_addr(h->vpn, &to) == peer &&
 		    inner_send(h->net, h->number, h->staged[i].to, h->staged[i].id,
 			       h->staged[i].len))
 			continue;
@@ -216,7 +234,7 @@ void host_stop(struct net *net, unsigned i)
 uint64_t host_join(struct net *net, unsigned i, unsigned other)
 {
 	struct host *h = &net->host[i];
-	struct prefix p = { .addr = { 4, { 10, 0, 0, (uint8_t)(other + 1) } }, .len = 32 };
+	struct prefix p = { .addr = inner_address(net, other), .len = net->v6 ? 128 : 32 };
 
 	assert_int_equal(vpn_peer_add(h->vpn, net->host[other].public_key, net->now_ns,
 				      &h->peer[other], NULL),
@@ -245,7 +263,7 @@ struct vpn_peer_info host_info(struct net *net, unsigned i, unsigned other)
 	return info;
 }
 
-struct net *net_new(uint64_t seed, unsigned hosts)
+static struct net *new_net(uint64_t seed, unsigned hosts, bool v6)
 {
 	struct net *net = calloc(1, sizeof(*net));
 
@@ -254,6 +272,7 @@ struct net *net_new(uint64_t seed, unsigned hosts)
 	net->now_ns = START_NS;
 	net->min_ns = net->max_ns = MS;
 	net->hosts = hosts;
+	net->v6 = v6;
 	net->state = calloc(PACKETS_MAX, 1);
 	assert_non_null(net->state);
 	for (unsigned i = 0; i < hosts; i++) {
@@ -261,7 +280,7 @@ struct net *net_new(uint64_t seed, unsigned hosts)
 
 		h->net = net;
 		h->number = i;
-		h->at = net_address(i + 1, 51820);
+		h->at = v6 ? address6((uint8_t)(i + 1), 51820) : net_address(i + 1, 51820);
 		on_random(h, h->private_key, KEY_LEN);
 		assert_int_equal(vpn_public_key(h->private_key, h->public_key), 0);
 		host_start(net, i);
@@ -273,6 +292,16 @@ struct net *net_new(uint64_t seed, unsigned hosts)
 				host_endpoint(net, i, k);
 			}
 	return net;
+}
+
+struct net *net_new(uint64_t seed, unsigned hosts)
+{
+	return new_net(seed, hosts, false);
+}
+
+struct net *net_new_v6(uint64_t seed, unsigned hosts)
+{
+	return new_net(seed, hosts, true);
 }
 
 void net_free(struct net *net)
@@ -288,19 +317,31 @@ void net_free(struct net *net)
 
 /* ---- packets ------------------------------------------------------------------------------- */
 
-static void inner_fill(uint8_t *p, unsigned from, unsigned to, uint32_t id, uint32_t len)
+/* A header that says ECT(0), the packet's number, and what follows from it. */
+static void inner_fill(const struct net *net, uint8_t *p, unsigned from, unsigned to, uint32_t id,
+		       uint32_t len)
 {
-	memset(p, 0, 28);
-	p[0] = 0x45;
-	p[1] = 2; /* ECT(0) */
-	p[2] = (uint8_t)(len >> 8);
-	p[3] = (uint8_t)len;
-	p[8] = 64;
-	p[9] = 17;
-	memcpy(p + 12, (uint8_t[]){ 10, 0, 0, (uint8_t)(from + 1) }, 4);
-	memcpy(p + 16, (uint8_t[]){ 10, 0, 0, (uint8_t)(to + 1) }, 4);
-	memcpy(p + 28, &id, 4);
-	for (uint32_t i = 32; i < len; i++)
+	const struct addr source = inner_address(net, from), target = inner_address(net, to);
+	uint32_t at = INNER_MIN(net->v6);
+
+	memset(p, 0, at);
+	if (net->v6) {
+		memcpy(p,
+		       (uint8_t[]){ 0x60, 0x20, 0, 0, (uint8_t)((len - 40) >> 8),
+				    (uint8_t)(len - 40), 17, 64 },
+		       8);
+		memcpy(p + 8, source.b, 16);
+		memcpy(p + 24, target.b, 16);
+	} else {
+		memcpy(p,
+		       (uint8_t[]){ 0x45, 2, (uint8_t)(len >> 8), (uint8_t)len, 0, 0, 0, 0, 64,
+				    17 },
+		       10);
+		memcpy(p + 12, source.b, 4);
+		memcpy(p + 16, target.b, 4);
+	}
+	memcpy(p + at - sizeof(id), &id, sizeof(id));
+	for (uint32_t i = at; i < len; i++)
 		p[i] = (uint8_t)(id * 7 + i);
 }
 
@@ -314,7 +355,7 @@ static bool inner_send(struct net *net, unsigned from, unsigned to, uint32_t id,
 	uint64_t peer;
 	int r;
 
-	inner_fill(packet.data, from, to, id, len);
+	inner_fill(net, packet.data, from, to, id, len);
 	peer = vpn_route(h->vpn, packet.data, len);
 	assert_int_not_equal(peer, VPN_NO_PEER);
 	r = vpn_send_begin(h->vpn, peer, 1, len, net->now_ns, &tx);
@@ -339,7 +380,7 @@ void net_send(struct net *net, unsigned from, unsigned to, uint32_t len)
 	struct host *h = &net->host[from];
 	uint32_t id = net->packets++;
 
-	assert_true(id < PACKETS_MAX && len >= 32 && len <= 1420);
+	assert_true(id < PACKETS_MAX && len >= INNER_MIN(net->v6) && len <= 1420);
 	net->state[id] = PACKET_SENT;
 	net->sent++;
 	if (inner_send(net, from, to, id, len))
@@ -357,22 +398,21 @@ static void inner_arrived(struct net *net, unsigned at, const struct vpn_rx *rx)
 {
 	struct host *h = &net->host[at];
 	uint8_t wanted[2048];
-	uint32_t id;
-	unsigned from = rx->data[15] - 1u;
+	uint32_t id, min = INNER_MIN(net->v6);
+	unsigned from = rx->data[net->v6 ? 23 : 15] - 1u;
+	const struct addr source = inner_address(net, from);
 
-	assert_true(rx->len >= 32 && from < net->hosts);
-	memcpy(&id, rx->data + 28, 4);
+	assert_true(rx->len >= min && from < net->hosts);
+	memcpy(&id, rx->data + min - sizeof(id), sizeof(id));
 	assert_true(id < net->packets);
 	assert_int_equal(net->state[id], PACKET_SENT); /* once */
 	net->state[id] = PACKET_ARRIVED;
-	inner_fill(wanted, from, at, id, rx->len);
+	inner_fill(net, wanted, from, at, id, rx->len);
 	if (net->mark == 3)
-		assert_int_equal(rx->data[1] & 3, 3);
+		assert_int_equal(rx->data[1] >> (net->v6 ? 4 : 0) & 3, 3);
 	else
 		assert_memory_equal(rx->data, wanted, rx->len);
-	assert_true(rx->peer == vpn_route_addr(h->vpn,
-					       &(struct addr){ 4, { 10, 0, 0, rx->data[15] } }) ||
-		    h->succeeds);
+	assert_true(rx->peer == vpn_route_addr(h->vpn, &source) || h->succeeds);
 	net->arrived++;
 }
 

@@ -2,7 +2,8 @@
 /*
  * Hosts with a tunnel device each, on a simulated network with a simulated clock.
  *
- * Host i is at 192.0.2.(i+1):51820, inside 10.0.0.(i+1).  Datagrams take min_ns to max_ns (so they
+ * Host i is at 192.0.2.(i+1):51820, inside 10.0.0.(i+1); or [2001:db8::i+1]:51820 and fd00::i+1.
+ * Datagrams take min_ns to max_ns (so they
  * overtake each other), get lost and doubled by percentages.  Every inner packet has a number and
  * contents that follow from it; the rig asserts that what arrives is what was sent, from where it
  * should come, and at most once.
@@ -61,6 +62,7 @@ struct net {
 	int64_t clock_off_ns; /* of CLOCK_REALTIME */
 	struct host host[HOSTS_MAX];
 	unsigned hosts;
+	bool v6; /* outside and inside */
 	unsigned loss_percent, double_percent;
 	uint64_t min_ns, max_ns;
 	struct datagram **queue; /* a heap by time */
@@ -75,6 +77,7 @@ struct net {
 };
 
 struct net *net_new(uint64_t seed, unsigned hosts); /* all are each other's peers */
+struct net *net_new_v6(uint64_t seed, unsigned hosts);
 void net_free(struct net *net);
 /* (Re)start a host's device; its peers come back without endpoints or state. */
 void host_start(struct net *net, unsigned i);
@@ -85,7 +88,8 @@ struct peer *host_peer(struct net *net, unsigned i, unsigned other);
 struct vpn_peer_info host_info(struct net *net, unsigned i, unsigned other);
 
 uint64_t net_real(const struct net *net);
-/* One inner packet of `len` bytes (at least 32) from host to host. */
+#define INNER_MIN(v6) ((v6) ? 44u : 32u)
+/* One inner packet of `len` bytes (at least INNER_MIN) from host to host. */
 void net_send(struct net *net, unsigned from, unsigned to, uint32_t len);
 void net_run(struct net *net, uint64_t duration_ns);
 void net_run_to(struct net *net, uint64_t at_ns);
