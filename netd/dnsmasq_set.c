@@ -51,6 +51,7 @@ struct server {
 	sd_event_source *exit_source, *retry_source;
 	uint64_t started_us;
 	uint64_t retry_ms;
+	bool is_missed; /* it died or could not start, and has not come back */
 };
 
 struct dnsmasq_set {
@@ -309,10 +310,21 @@ static void tell(const struct server *s, const char *what)
 		s->set->changed(s->set->ctx, s->vid, what);
 }
 
+/* It runs: by its own retry, or by a look at everything that came before that. */
+static void came_back(struct server *s)
+{
+	if (!s->is_missed)
+		return;
+	s->is_missed = false;
+	s->set->restarts++;
+	tell(s, "dnsmasq serves again");
+}
+
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata);
 
 static void server_retry_later(struct server *s)
 {
+	s->is_missed = true;
 	s->retry_source = sd_event_source_disable_unref(s->retry_source);
 	if (s->set->event)
 		sd_event_add_time_relative(s->set->event, &s->retry_source, CLOCK_MONOTONIC,
@@ -333,8 +345,7 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
 		server_retry_later(s);
 		return 0;
 	}
-	s->set->restarts++;
-	tell(s, "dnsmasq serves again");
+	came_back(s);
 	return 0;
 }
 
@@ -542,6 +553,7 @@ static int server_reload(struct server *s, struct err *err)
 static int server_apply(struct server *s, const struct dnsmasq_net *w, struct err *err)
 {
 	enum todo todo;
+	int r;
 
 	free(s->conf);
 	free(s->hosts);
@@ -563,9 +575,14 @@ static int server_apply(struct server *s, const struct dnsmasq_net *w, struct er
 	}
 	if (!s->conf)
 		remove_files(s);
-	if (todo == TODO_START || todo == TODO_RESTART)
-		return server_start(s, err);
-	return 0;
+	if (todo != TODO_START && todo != TODO_RESTART) {
+		s->is_missed &= s->conf != NULL;
+		return 0;
+	}
+	r = server_start(s, err);
+	if (r == 0)
+		came_back(s);
+	return r;
 }
 
 int dnsmasq_set_apply(struct dnsmasq_set *s, const struct dnsmasq_net *want, size_t count,
