@@ -121,7 +121,7 @@ static void key_changed(struct vpn *v, struct peer *p, uint64_t now_ns)
 	timer_clear(p, TIMER_RETRANSMIT);
 	p->handshaking = false;
 	if (p->current || p->keepalive_s)
-		timer_ask_handshake(v, p, false, now_ns);
+		timer_ask_handshake(v, p, now_ns);
 	device_unlock(v);
 }
 

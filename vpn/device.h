@@ -192,7 +192,7 @@ bool session_may_receive(const struct vpn_keypair *k, uint64_t now_ns);
 void timer_set(struct vpn *v, struct peer *p, enum timer t, uint64_t at_ns);
 void timer_clear(struct peer *p, enum timer t);
 void timer_tell(struct vpn *v, struct peer *p, enum owed owed, uint64_t now_ns);
-void timer_ask_handshake(struct vpn *v, struct peer *p, bool retry, uint64_t now_ns);
+void timer_ask_handshake(struct vpn *v, struct peer *p, uint64_t now_ns);
 void timer_traversed(struct vpn *v, struct peer *p, uint64_t now_ns);
 void timer_sent(struct vpn *v, struct peer *p, bool data, uint64_t now_ns);
 void timer_received(struct vpn *v, struct peer *p, bool data, uint64_t now_ns);

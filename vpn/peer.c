@@ -221,7 +221,7 @@ int vpn_peer_set_endpoint(struct vpn *v, uint64_t peer, const struct vpn_endpoin
 		p->endpoint.src_ifindex = 0;
 	}
 	if (first && p->keepalive_s && !session_may_send(p->current, 1, now_ns))
-		timer_ask_handshake(v, p, false, now_ns);
+		timer_ask_handshake(v, p, now_ns);
 	device_unlock(v);
 	return 0;
 }
@@ -261,7 +261,7 @@ int vpn_peer_handshake(struct vpn *v, uint64_t peer, uint64_t now_ns)
 	if (!p)
 		return -ENOENT;
 	device_lock(v);
-	timer_ask_handshake(v, p, false, now_ns);
+	timer_ask_handshake(v, p, now_ns);
 	device_unlock(v);
 	return 0;
 }

@@ -137,7 +137,7 @@ static void keep_fresh(struct vpn *v, struct peer *p, uint64_t now_ns)
 	    age_ns(now_ns, k->born_ns) < REJECT_AFTER_NS - KEEPALIVE_NS - REKEY_TIMEOUT_NS)
 		return;
 	p->last_minute = true;
-	timer_ask_handshake(v, p, false, now_ns);
+	timer_ask_handshake(v, p, now_ns);
 }
 
 /* May this peer send from there?  Its successor's addresses are its own while it lives. */

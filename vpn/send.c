@@ -43,7 +43,7 @@ static void keep_fresh(struct vpn *v, struct peer *p, uint64_t now_ns)
 
 	if (k->send_counter > REKEY_AFTER_COUNT ||
 	    (k->initiator && age_ns(now_ns, k->born_ns) >= REKEY_AFTER_NS))
-		timer_ask_handshake(v, p, false, now_ns);
+		timer_ask_handshake(v, p, now_ns);
 }
 
 /* The lock is held. */
@@ -54,7 +54,7 @@ static int begin(struct vpn *v, struct peer *p, uint32_t count, uint64_t now_ns,
 	if (!session_may_send(k, count, now_ns)) {
 		if (p->endpoint.sa.sa_family == AF_UNSPEC)
 			return -EDESTADDRREQ;
-		timer_ask_handshake(v, p, false, now_ns);
+		timer_ask_handshake(v, p, now_ns);
 		return -EAGAIN;
 	}
 	if (p->endpoint.sa.sa_family == AF_UNSPEC)

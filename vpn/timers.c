@@ -83,12 +83,11 @@ void timer_tell(struct vpn *v, struct peer *p, enum owed owed, uint64_t now_ns)
 	timer_set(v, p, TIMER_TELL, now_ns);
 }
 
-void timer_ask_handshake(struct vpn *v, struct peer *p, bool retry, uint64_t now_ns)
+void timer_ask_handshake(struct vpn *v, struct peer *p, uint64_t now_ns)
 {
 	uint64_t soonest = p->last_handshake_sent_ns + REKEY_TIMEOUT_NS;
 
-	if (!retry)
-		p->attempts = 0;
+	p->attempts = 0;
 	if (p->due_ns[TIMER_RETRANSMIT] || p->due_ns[TIMER_INITIATE])
 		return;
 	timer_set(v, p, TIMER_INITIATE,
@@ -179,7 +178,7 @@ static void on_new_handshake(struct vpn *v, struct peer *p, uint64_t now_ns)
 {
 	device_lock(v);
 	p->endpoint.src_ifindex = 0;
-	timer_ask_handshake(v, p, false, now_ns);
+	timer_ask_handshake(v, p, now_ns);
 	device_unlock(v);
 }
 
