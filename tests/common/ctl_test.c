@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,7 @@ struct daemon {
 	struct loop *loop;
 	struct ctl_request *held;
 	struct loop_timer *timer;
-	unsigned gone_count;
+	unsigned hold_count, gone_count;
 };
 
 static void verb_echo(struct ctl_request *req, void *ctx)
@@ -78,7 +79,17 @@ static void on_gone(struct ctl_request *req, void *ctx)
 
 static void verb_hold(struct ctl_request *req, void *ctx)
 {
+	struct daemon *d = ctx;
+
+	d->hold_count++;
 	ctl_request_on_gone(req, on_gone, ctx);
+}
+
+static void verb_hold_count(struct ctl_request *req, void *ctx)
+{
+	struct daemon *d = ctx;
+
+	ctl_reply(req, json_integer(d->hold_count));
 }
 
 static void verb_gone_count(struct ctl_request *req, void *ctx)
@@ -125,9 +136,11 @@ static void verb_args(struct ctl_request *req, void *ctx)
 }
 
 static const struct ctl_verb verbs[] = {
-	{ "echo", verb_echo }, { "fail", verb_fail },	    { "later", verb_later },
-	{ "hold", verb_hold }, { "gone", verb_gone_count }, { "big", verb_big },
-	{ "peer", verb_peer }, { "args", verb_args },	    { NULL },
+	{ "echo", verb_echo },	      { "fail", verb_fail },
+	{ "later", verb_later },      { "hold", verb_hold },
+	{ "gone", verb_gone_count },  { "big", verb_big },
+	{ "peer", verb_peer },	      { "args", verb_args },
+	{ "holds", verb_hold_count }, { NULL },
 };
 
 static void serve(void)
@@ -161,9 +174,10 @@ static int start_server(void **state)
 	server_pid = fork();
 	if (!server_pid)
 		serve();
-	for (int i = 0; i < 200 && stat(path, &st); i++)
+	while (stat(path, &st)) {
+		assert_int_equal(waitpid(server_pid, NULL, WNOHANG), 0);
 		usleep(10000);
-	assert_int_equal(stat(path, &st), 0);
+	}
 	assert_int_equal(st.st_mode & 0777, 0600);
 	return 0;
 }
@@ -336,19 +350,35 @@ static void test_great_answer(void **state)
 	ctl_client_close(c);
 }
 
+/* Until the server has come so far; the test's time limit ends it otherwise. */
+static void wait_for_count(struct ctl_client *c, const char *verb, unsigned wanted)
+{
+	json_int_t got;
+
+	do {
+		json_t *result = NULL;
+		struct err err;
+
+		assert_int_equal(ctl_client_call(c, verb, NULL, 60000, NULL, NULL, &result, &err),
+				 0);
+		got = json_integer_value(result);
+		json_decref(result);
+		assert_true(got <= wanted);
+	} while (got < wanted && usleep(2000) == 0);
+}
+
 static void test_gone_client_is_noticed(void **state)
 {
 	struct ctl_client *c = client();
 
-	for (int i = 0; i < 5; i++) {
+	for (unsigned i = 0; i < 5; i++) {
 		int fd = raw_connect();
 
 		raw_send(fd, "{\"verb\":\"hold\"}\n");
-		usleep(20000);
+		wait_for_count(c, "holds", i + 1);
 		close(fd);
 	}
-	usleep(50000);
-	check_call(c, "gone", NULL, "5");
+	wait_for_count(c, "gone", 5);
 	ctl_client_close(c);
 }
 
@@ -429,9 +459,10 @@ static void test_slow_reader_is_dropped(void **state)
 	size_t got = 0;
 	ssize_t n;
 	int fd = raw_connect();
+	struct pollfd p = { .fd = fd };
 
 	raw_send(fd, "{\"verb\":\"big\",\"args\":{\"size\":3000000}}\n");
-	sleep(CTL_WRITE_TIMEOUT_MS / 1000 + 2);
+	assert_int_equal(poll(&p, 1, -1), 1); /* it has hung up, what it sent can be read */
 	while ((n = read(fd, buf, sizeof(buf))) > 0)
 		got += (size_t)n;
 	assert_true(got < 3000000);
@@ -449,9 +480,16 @@ static void test_places_are_taken_from_idlers(void **state)
 
 	for (size_t i = 0; i < CTL_CLIENT_COUNT_MAX; i++) {
 		fds[i] = raw_connect();
-		if (i == 0)
+		if (i == 0) {
 			raw_send(fds[i], "{\"verb\":\"hold\"}\n");
-		usleep(10000);
+			continue;
+		}
+		/* An answer to each: the server has seen them in this order. */
+		raw_send(fds[i], "{\"verb\":\"echo\"}\n");
+		do
+			assert_int_equal(recv(fds[i], &byte, 1, 0), 1);
+		while (byte != '\n');
+		usleep(2000);
 	}
 	c = client();
 	check_call(c, "echo", NULL, "{}");

@@ -156,7 +156,7 @@ class Loop:
     def __init__(self, path):
         try:
             with open("/dev/loop-control", "rb") as control, open(path, "r+b") as backing:
-                for _ in range(10):  # another process may take the free one before us
+                for _ in range(1000):  # another process may take the free one before us
                     self.device = f"/dev/loop{fcntl.ioctl(control, self.GET_FREE)}"
                     self.fd = os.open(self.device, os.O_RDWR | os.O_CLOEXEC)
                     config = struct.pack("II40x12xI160x16x64x", backing.fileno(), 0, self.AUTOCLEAR)

@@ -108,23 +108,19 @@ static void all_of_it_comes_and_content_stays(void **state)
 	munmap(at, BYTES);
 }
 
-/* Others on another processor, so that it is not for want of one that nothing comes. */
-static void others_of_the_process_go_first(void **state)
+/* The others burn for 0.4 s on another processor, so that it is not for want of one that nothing
+ * comes.  Was something left to do? */
+static bool some_is_left_beside_others(const cpu_set_t *cpus)
 {
 	struct prefault p = { 0 };
 	struct timespec begin, now;
 	pthread_t threads[BURNERS];
-	cpu_set_t before;
 	uint8_t *at = mapped();
+	bool left;
 
-	assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
-	if (CPU_COUNT(&before) < 2) {
-		munmap(at, BYTES);
-		skip();
-	}
-	stay_on(nth_cpu(&before, 0));
+	stay_on(nth_cpu(cpus, 0));
 	begin_burning(threads);
-	stay_on(nth_cpu(&before, 1));
+	stay_on(nth_cpu(cpus, 1));
 	prefault_start(&p, at, BYTES);
 	assert_true(p.running);
 	assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin), 0);
@@ -132,13 +128,28 @@ static void others_of_the_process_go_first(void **state)
 		usleep(10000);
 		assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now), 0);
 	} while (ms_of(&now) < ms_of(&begin) + 400);
-	assert_true(pages_present(at) < BYTES / PAGE);
+	left = pages_present(at) < BYTES / PAGE;
 	end_burning(threads);
 	while (pages_present(at) < BYTES / PAGE)
 		usleep(20000);
 	prefault_stop(&p);
-	assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
 	munmap(at, BYTES);
+	return left;
+}
+
+/* Once is enough: where strangers take the processor, the others are idle at times. */
+static void others_of_the_process_go_first(void **state)
+{
+	cpu_set_t before;
+	bool left = false;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+	if (CPU_COUNT(&before) < 2)
+		skip();
+	for (int i = 0; i < 10 && !left; i++)
+		left = some_is_left_beside_others(&before);
+	assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
+	assert_true(left);
 }
 
 static void little_is_not_worth_a_thread(void **state)
