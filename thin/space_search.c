@@ -3,10 +3,10 @@
  * Which free blocks are next: for a write, for the hole punch, for writing ahead.
  *
  * Word by word from a cursor to the end of its zone, then on in a zone that is at least half free:
- * the first one whose blocks have been written before if there is one (a write into a hole costs
- * the host three times as much), else the first of all, so that a pool file stays as small as
- * sequential writing allows; when none is half free, next fit.  Data and metadata have a cursor
- * each.
+ * the emptiest one whose blocks have been written before if there is one (a write into a hole costs
+ * the host three times as much; in the emptiest lie the longest runs, so fewest pieces to be
+ * written), else the first of all, so that a pool file stays as small as sequential writing allows;
+ * when none is half free, next fit.  Data and metadata have a cursor each.
  *
  * `written` is kept with one bit for 64 blocks, the word of the BUSY bitmap: set when every block
  * of the word has been handed out at once, when it has been written ahead, or when the device says
@@ -15,6 +15,8 @@
 #include <string.h>
 
 #include "thin/space_priv.h"
+
+#define ROOMY_LOOKS 256u /* of so many that are half free the emptiest is taken */
 
 /* ---- words ---- */
 
@@ -149,22 +151,46 @@ static bool mostly_written(const struct space *sp, uint64_t z)
 	return sp->zone[z].written_words >= zone_word_count(sp, z) / 4 * 3 + 1;
 }
 
-/* The zone to go on in when one has come to its end; zone_count: none is half free. */
-static uint64_t roomy_zone(const struct space *sp)
+static bool on_path(const uint64_t *path, uint32_t count, uint64_t z)
 {
-	uint64_t first = sp->zone_count;
+	for (uint32_t i = 0; i < count; i++)
+		if (path[i] == z)
+			return true;
+	return false;
+}
 
-	for (uint64_t z = 0; z < sp->zone_count; z++) {
-		if (z >= sp->written_end && first < sp->zone_count)
+static bool is_emptier(const struct space *sp, uint64_t a, uint64_t b)
+{
+	return (uint64_t)sp->zone[a].busy_count * sp->zone[b].blocks <
+	       (uint64_t)sp->zone[b].busy_count * sp->zone[a].blocks;
+}
+
+/*
+ * The zone to go on in when one has come to its end, but for those on the path; zone_count: none is
+ * half free.
+ */
+static uint64_t roomy_zone(const struct space *sp, const uint64_t *path, uint32_t path_count)
+{
+	uint64_t first = sp->zone_count, emptiest = sp->zone_count;
+
+	for (uint64_t z = 0, looks = 0; z < sp->zone_count && looks < ROOMY_LOOKS; z++) {
+		bool better;
+
+		if (z >= sp->written_end && (first < sp->zone_count || emptiest < sp->zone_count))
 			break;
 		if (!is_roomy(sp, z))
 			continue;
-		if (mostly_written(sp, z))
-			return z;
+		better = mostly_written(sp, z) &&
+			 (emptiest == sp->zone_count || is_emptier(sp, z, emptiest));
+		looks += mostly_written(sp, z);
+		if ((!better && first < sp->zone_count) || on_path(path, path_count, z))
+			continue;
+		if (better)
+			emptiest = z;
 		if (first == sp->zone_count)
 			first = z;
 	}
-	return first;
+	return emptiest < sp->zone_count ? emptiest : first;
 }
 
 uint64_t space_take_run(struct space *sp, uint64_t want, bool metadata, struct pblk *ret_first)
@@ -175,7 +201,7 @@ uint64_t space_take_run(struct space *sp, uint64_t want, bool metadata, struct p
 
 	if (bit) /* 0: the last run ended with its zone */
 		length = take_from_zone(sp, z, bit, want, cursor);
-	if (!length && (roomy = roomy_zone(sp)) < sp->zone_count)
+	if (!length && (roomy = roomy_zone(sp, NULL, 0)) < sp->zone_count)
 		length = take_from_zone(sp, roomy, 0, want, cursor);
 	for (uint64_t i = 0; !length && i < sp->zone_count; i++) {
 		z = z + 1 < sp->zone_count ? z + 1 : 0;
@@ -195,14 +221,6 @@ struct gap_search {
 	uint64_t path[SPACE_PATH_MAX];
 	uint32_t path_count;
 };
-
-static bool on_path(const uint64_t *path, uint32_t count, uint64_t z)
-{
-	for (uint32_t i = 0; i < count; i++)
-		if (path[i] == z)
-			return true;
-	return false;
-}
 
 static void found_gap(struct gap_search *s, uint64_t z, uint32_t bit)
 {
@@ -267,11 +285,8 @@ void space_find_gap(struct space *sp, uint64_t ahead, uint64_t skip, uint64_t ma
 	*ret_gap = (struct space_gap){ .kind = SPACE_GAP_NONE };
 	if (on && bit)
 		on = search_zone(&s, here, bit);
-	for (unsigned pass = 0; pass < 2; pass++)
-		for (uint64_t z = 0; on && z < (pass ? sp->zone_count : sp->written_end); z++)
-			if (is_roomy(sp, z) && mostly_written(sp, z) == !pass &&
-			    !on_path(s.path, s.path_count, z))
-				on = search_zone(&s, z, 0);
+	while (on && (here = roomy_zone(sp, s.path, s.path_count)) < sp->zone_count)
+		on = search_zone(&s, here, 0);
 	change_path(sp, &s);
 }
 
