@@ -38,7 +38,7 @@ static unsigned bits_for(uint64_t count)
 	return bits;
 }
 
-int data_cache_init(struct data_cache *dc, uint64_t bytes)
+int data_cache_init(struct data_cache *dc, uint64_t bytes, const atomic_uint_fast64_t *asked)
 {
 	uint64_t count = bytes / SLOT_COST;
 
@@ -68,7 +68,7 @@ int data_cache_init(struct data_cache *dc, uint64_t bytes)
 	dc->ghost_span = dc->count - dc->small_target;
 	dc->bytes = count * FMT_BLOCK + (count + 1) * sizeof(*dc->slot) +
 		    (sizeof(*dc->table) << dc->table_bits) + (sizeof(*dc->ghost) << dc->ghost_bits);
-	prefault_start(&dc->prefault, dc->pages, count * FMT_BLOCK);
+	prefault_start(&dc->prefault, dc->pages, count * FMT_BLOCK, asked);
 	return 0;
 }
 

@@ -83,7 +83,7 @@ struct data_cache {
 };
 
 /* `bytes` is all that it may take, its tables included.  -ENOMEM. */
-int data_cache_init(struct data_cache *dc, uint64_t bytes);
+int data_cache_init(struct data_cache *dc, uint64_t bytes, const atomic_uint_fast64_t *asked);
 void data_cache_fini(struct data_cache *dc);
 
 static inline bool data_cache_on(const struct data_cache *dc)

@@ -153,6 +153,9 @@ void thin_submit(struct thin_pool *pool, struct thin_req *req)
 		rs->last.n = (req->offset + req->len + FMT_BLOCK - 1) / FMT_BLOCK;
 	}
 	pool->io.requests++;
+	atomic_store_explicit(&pool->asked,
+			      atomic_load_explicit(&pool->asked, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
 	pool->last_active_ms = pool->now_ms;
 	pool_wake_task(pool, &rs->task);
 }

@@ -41,7 +41,7 @@ int node_cache_init(struct thin_pool *pool, uint64_t bytes)
 	if (nc->pages_bytes >= PREFAULT_FROM) {
 		memory_huge(nc->node, nc->node_bytes);
 		memory_huge(nc->pages, nc->pages_bytes);
-		prefault_start(&nc->prefault, nc->pages, nc->pages_bytes);
+		prefault_start(&nc->prefault, nc->pages, nc->pages_bytes, &pool->asked);
 	}
 	nc->unused_count = nc->count;
 	return 0;

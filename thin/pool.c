@@ -281,7 +281,7 @@ int pool_alloc(struct thin_dev *dev, uint64_t zone_end, uint64_t log_pages, uint
 	held.checkpointed = HELD_MIN + 2ull * p->nodes.count;
 	if (space_init(&p->space, zone_end, log_pages, zone_blocks, &held) ||
 	    journal_init(p, log_pages, params->shadow) || checkpoint_init(p) ||
-	    io_init(p, buffers) || data_cache_init(&p->data, params->data_cache_bytes) ||
+	    io_init(p, buffers) || data_cache_init(&p->data, params->data_cache_bytes, &p->asked) ||
 	    ahead_init(p, params->ahead_bytes))
 		goto fail;
 	stage_init(p, params->stage, params->stage_bytes);

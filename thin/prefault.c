@@ -60,13 +60,27 @@ static bool stopped(struct prefault *p)
 	return atomic_load_explicit(&p->stop, memory_order_relaxed);
 }
 
+static uint64_t asked_now(const struct prefault *p)
+{
+	return p->asked ? atomic_load_explicit(p->asked, memory_order_relaxed) : 0;
+}
+
+static bool was_asked(struct prefault *p)
+{
+	uint64_t before = p->asked_before;
+
+	p->asked_before = asked_now(p);
+	return p->asked_before != before;
+}
+
 /* Returns where it ended; behind the end, too, if it cannot go on. */
 static uint64_t work(struct prefault *p, uint64_t done)
 {
 	uint64_t begin_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID), last_ns = begin_ns,
 		 now_ns = begin_ns;
 
-	for (; done < p->bytes && now_ns - begin_ns < LOOK_NS && !stopped(p);
+	for (; done < p->bytes && now_ns - begin_ns < LOOK_NS && !stopped(p) &&
+	       asked_now(p) == p->asked_before;
 	     done += PREFAULT_STEP) {
 		uint64_t left = p->bytes - done;
 
@@ -88,8 +102,10 @@ static void *prefault_main(void *arg)
 
 	setpriority(PRIO_PROCESS, (id_t)gettid(), 19);
 	for (uint64_t done = 0; done < p->bytes && !stopped(p); before = now) {
+		bool asked = was_asked(p);
+
 		now = look();
-		if (others_were_busy(&before, &now)) {
+		if (asked || others_were_busy(&before, &now)) {
 			rest(p, rest_ns);
 			rest_ns = rest_ns * 2 < REST_MAX_NS ? rest_ns * 2 : REST_MAX_NS;
 		} else {
@@ -100,12 +116,15 @@ static void *prefault_main(void *arg)
 	return NULL;
 }
 
-void prefault_start(struct prefault *p, void *at, uint64_t bytes)
+void prefault_start(struct prefault *p, void *at, uint64_t bytes,
+		    const atomic_uint_fast64_t *asked)
 {
 	sigset_t all, before;
 
 	p->at = at;
 	p->bytes = bytes;
+	p->asked = asked;
+	p->asked_before = asked_now(p);
 	if (bytes < PREFAULT_MIN)
 		return;
 	sem_init(&p->wake, 0, 0);

@@ -19,7 +19,7 @@ static void cache_of(struct data_cache *dc, uint32_t slots)
 
 	do {
 		bytes += 16;
-		assert_int_equal(data_cache_init(dc, bytes), 0);
+		assert_int_equal(data_cache_init(dc, bytes, NULL), 0);
 		if (dc->count < slots)
 			data_cache_fini(dc);
 	} while (!dc->count);
@@ -91,7 +91,7 @@ static void test_off(void **state)
 	struct data_cache dc;
 
 	(void)state;
-	assert_int_equal(data_cache_init(&dc, 0), 0);
+	assert_int_equal(data_cache_init(&dc, 0, NULL), 0);
 	assert_false(data_cache_on(&dc));
 	assert_int_equal(data_cache_find(&dc, key_of(1)), 0);
 	assert_int_equal(data_cache_take(&dc), 0);
@@ -106,7 +106,7 @@ static void test_stays_within_its_size(void **state)
 	for (uint64_t mib = 1; mib < 3000; mib = mib * 3 + 1) {
 		struct data_cache dc;
 
-		assert_int_equal(data_cache_init(&dc, mib << 20), 0);
+		assert_int_equal(data_cache_init(&dc, mib << 20, NULL), 0);
 		assert_true(dc.bytes <= mib << 20);
 		assert_true(dc.bytes > (mib << 20) / 100 * 96);
 		data_cache_fini(&dc);

@@ -96,7 +96,7 @@ static void all_of_it_comes_and_content_stays(void **state)
 	struct prefault p = { 0 };
 	uint8_t *at = mapped();
 
-	prefault_start(&p, at, BYTES);
+	prefault_start(&p, at, BYTES, NULL);
 	assert_true(p.running);
 	for (uint64_t i = 0; i < BYTES; i += 1 << 20)
 		at[i] = (uint8_t)(i >> 20) | 1;
@@ -121,7 +121,7 @@ static bool some_is_left_beside_others(const cpu_set_t *cpus)
 	stay_on(nth_cpu(cpus, 0));
 	begin_burning(threads);
 	stay_on(nth_cpu(cpus, 1));
-	prefault_start(&p, at, BYTES);
+	prefault_start(&p, at, BYTES, NULL);
 	assert_true(p.running);
 	assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin), 0);
 	do {
@@ -152,12 +152,44 @@ static void others_of_the_process_go_first(void **state)
 	assert_true(left);
 }
 
+/* A pool that is asked for something every millisecond, and waits for its disk: it takes no
+ * processor time at all. */
+static bool some_is_left_beside_requests(void)
+{
+	atomic_uint_fast64_t asked = 0;
+	struct prefault p = { 0 };
+	uint8_t *at = mapped();
+	bool left;
+
+	prefault_start(&p, at, BYTES, &asked);
+	assert_true(p.running);
+	for (int i = 0; i < 300; i++) {
+		atomic_fetch_add(&asked, 1);
+		usleep(1000);
+	}
+	left = pages_present(at) < BYTES / PAGE;
+	while (pages_present(at) < BYTES / PAGE)
+		usleep(20000);
+	prefault_stop(&p);
+	munmap(at, BYTES);
+	return left;
+}
+
+static void requests_go_first(void **state)
+{
+	bool left = false;
+
+	for (int i = 0; i < 10 && !left; i++)
+		left = some_is_left_beside_requests();
+	assert_true(left);
+}
+
 static void little_is_not_worth_a_thread(void **state)
 {
 	struct prefault p = { 0 };
 	uint8_t *at = mapped();
 
-	prefault_start(&p, at, PAGE);
+	prefault_start(&p, at, PAGE, NULL);
 	assert_false(p.running);
 	prefault_stop(&p);
 	munmap(at, BYTES);
@@ -176,7 +208,7 @@ static void an_end_comes_on_a_busy_processor(void **state)
 	for (int i = 0; i < 3; i++) {
 		struct prefault p = { 0 };
 
-		prefault_start(&p, at, BYTES);
+		prefault_start(&p, at, BYTES, NULL);
 		assert_true(p.running);
 		usleep(20000);
 		prefault_stop(&p);
@@ -192,6 +224,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_of_it_comes_and_content_stays),
 		cmocka_unit_test(others_of_the_process_go_first),
+		cmocka_unit_test(requests_go_first),
 		cmocka_unit_test(little_is_not_worth_a_thread),
 		cmocka_unit_test(an_end_comes_on_a_busy_processor),
 	};
