@@ -11,7 +11,8 @@
 #define STAGE_HOST_ROOM	  (64ull << 20)
 #define STAGE_ROOM_ASK_MS 250u
 #define STAGE_RETRY_MS	  1000u
-#define STAGE_WRITES	  2u /* batches with the device; what comes meanwhile is gathered */
+#define STAGE_WRITES	  2u  /* batches with the device; what comes meanwhile is gathered */
+#define STAGE_BESIDE	  32u /* blocks that are worth a write beside another one */
 
 static bool fits_pool(const struct fmt_stage *a, const struct thin_pool *pool)
 {
@@ -164,8 +165,9 @@ bool stage_may_write(const struct thin_pool *pool, const struct batch *b)
 {
 	const struct journal *j = &pool->journal;
 
-	return pool->stage.writing < STAGE_WRITES || b->readers || j->committing ||
-	       !STAILQ_EMPTY(&j->waiters) || pool->ck.active || pool->closing || pool->failed;
+	return pool->stage.writing < (b->data_count < STAGE_BESIDE ? 1 : STAGE_WRITES) ||
+	       b->readers || j->committing || !STAILQ_EMPTY(&j->waiters) || pool->ck.active ||
+	       pool->closing || pool->failed;
 }
 
 bool stage_failed(struct thin_pool *pool, struct dev_io *io)
