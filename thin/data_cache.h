@@ -31,6 +31,7 @@
 #ifndef THIN_DATA_CACHE_H
 #define THIN_DATA_CACHE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -82,7 +83,7 @@ struct data_cache {
 	struct prefault prefault;
 };
 
-/* `bytes` is all that it may take, its tables included.  -ENOMEM. */
+/* `bytes` is all that it may take, its tables included; `asked`: see prefault_start().  -ENOMEM. */
 int data_cache_init(struct data_cache *dc, uint64_t bytes, const atomic_uint_fast64_t *asked);
 void data_cache_fini(struct data_cache *dc);
 

@@ -89,7 +89,8 @@ struct thin_pool {
 	uint32_t walk_left;	  /* see pool_may_walk() */
 	uint64_t busy_io;	  /* device requests in flight */
 	uint64_t last_active_ms;  /* a request was submitted or answered */
-	atomic_uint_fast64_t asked; /* requests ever; read by other threads (thin/prefault.h) */
+	/* requests ever; other threads read it (thin/prefault.h) */
+	atomic_uint_fast64_t asked;
 	bool wake;		  /* the stalled may try again */
 	bool opened;		  /* recovery is over */
 	bool closing;

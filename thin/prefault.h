@@ -11,9 +11,9 @@
  * it for the half minute that some GiB take (measured at nice 19: 40 % fewer cold reads, flushes at
  * half their rate, for a pool that yields while it waits for its disk yields to this).  So it looks
  * now and then at how much processor time the others have taken, and sleeps if that is more than
- * little, or if the pool was asked for something, which may be waiting for its disk (one client that
- * reads singly: 1,000 a second beside this, 10,000 without).  A pool that is busy from its start on
- * touches its pages itself.
+ * little, or if the pool was asked for something, which may be waiting for its disk (one client
+ * that reads singly: 1,000 a second beside this, 10,000 without).  A pool that is busy from its
+ * start on touches its pages itself.
  *
  * Steps are small: they hold the process's memory map (others may fault, but not map), and one of
  * them is what a stop waits for.  (SCHED_IDLE was tried: on a busy machine it cannot even end.)
@@ -38,8 +38,8 @@ struct prefault {
 	bool running; /* to be joined */
 };
 
-/* Begin, unless it is too little to be worth it.  `asked` (NULL: none) counts what the pool has been
- * asked for and outlives this. */
+/* Begin, unless it is too little to be worth it.  `asked` (NULL: none) counts what the pool has
+ * been asked for and outlives this. */
 void prefault_start(struct prefault *p, void *at, uint64_t bytes,
 		    const atomic_uint_fast64_t *asked);
 /* End, before the memory goes.  All zeroes is fine. */

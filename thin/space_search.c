@@ -174,15 +174,15 @@ static uint64_t roomy_zone(const struct space *sp, const uint64_t *path, uint32_
 	uint64_t first = sp->zone_count, emptiest = sp->zone_count;
 
 	for (uint64_t z = 0, looks = 0; z < sp->zone_count && looks < ROOMY_LOOKS; z++) {
-		bool better;
+		bool written, better;
 
-		if (z >= sp->written_end && (first < sp->zone_count || emptiest < sp->zone_count))
+		if (z >= sp->written_end && first < sp->zone_count)
 			break;
 		if (!is_roomy(sp, z))
 			continue;
-		better = mostly_written(sp, z) &&
-			 (emptiest == sp->zone_count || is_emptier(sp, z, emptiest));
-		looks += mostly_written(sp, z);
+		written = mostly_written(sp, z);
+		better = written && (emptiest == sp->zone_count || is_emptier(sp, z, emptiest));
+		looks += written;
 		if ((!better && first < sp->zone_count) || on_path(path, path_count, z))
 			continue;
 		if (better)

@@ -28,9 +28,9 @@
  * there is some, new data is refused, and flushes wait.  Any other error makes the pool read-only
  * (fail-stop), so that no flush succeeds over it; the block stays in the stage for the successor.
  *
- * One batch is with the device while the next one gathers, and goes beside it when it has become long
- * enough: every write costs a turn and the kernel some microseconds (against always two, on disk:
- * random 4 KiB at queue depth 8 1.2 times, 32 1.05, large ones the same).
+ * One batch is with the device while the next one gathers, and goes beside it when it has become
+ * long enough: every write costs a turn and the kernel some microseconds (against always two, on
+ * disk: random 4 KiB at queue depth 8 1.2 times, 32 1.05, large ones the same).
  *
  * Slots are a ring in order of their batches; when none is free a write takes the old way: first
  * the device, then the record, then the answer.  So do large ones, which are streams and not worth

@@ -25,6 +25,8 @@
 #include "common/daemon/ctl.h"
 #include "common/daemon/log.h"
 
+#define PATIENCE_MS 60000 /* with a server on a slow machine */
+
 static char folder[] = "/tmp/ashlar-ctl.XXXXXX";
 static char path[64];
 static pid_t server_pid;
@@ -209,7 +211,7 @@ static void check_call(struct ctl_client *c, const char *verb, json_t *args, con
 {
 	json_t *result = NULL;
 	struct err err = { 0 };
-	int r = ctl_client_call(c, verb, args, 60000, NULL, NULL, &result, &err);
+	int r = ctl_client_call(c, verb, args, PATIENCE_MS, NULL, NULL, &result, &err);
 	char *text = r ? NULL : json_dumps(result, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
 
 	assert_string_equal(r ? err.text : text, expected);
@@ -219,7 +221,8 @@ static void check_call(struct ctl_client *c, const char *verb, json_t *args, con
 
 static int raw_connect(void)
 {
-	struct timeval limit = { .tv_sec = 60 }; /* a test that fails must not hang */
+	/* a test that fails must not hang */
+	struct timeval limit = { .tv_sec = PATIENCE_MS / 1000 };
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
@@ -278,7 +281,7 @@ static void test_error_has_its_errno(void **state)
 	json_t *result;
 	struct err err;
 
-	assert_int_equal(ctl_client_call(c, "fail", NULL, 60000, NULL, NULL, &result, &err),
+	assert_int_equal(ctl_client_call(c, "fail", NULL, PATIENCE_MS, NULL, NULL, &result, &err),
 			 -ENOSPC);
 	assert_int_equal(err.code, -ENOSPC);
 	ctl_client_close(c);
@@ -317,7 +320,8 @@ static void test_late_answer_with_progress(void **state)
 	int seen = 0;
 
 	assert_int_equal(
-		ctl_client_call(c, "later", NULL, 60000, on_progress, &seen, &result, &err), 0);
+		ctl_client_call(c, "later", NULL, PATIENCE_MS, on_progress, &seen, &result, &err),
+		0);
 	assert_int_equal(seen, 3);
 	assert_string_equal(json_string_value(result), "late");
 	json_decref(result);
@@ -340,8 +344,8 @@ static void test_great_answer(void **state)
 	json_t *result = NULL;
 	struct err err;
 
-	assert_int_equal(ctl_client_call(c, "big", json_pack("{s:i}", "size", 20 << 20), 60000,
-					 NULL, NULL, &result, &err),
+	assert_int_equal(ctl_client_call(c, "big", json_pack("{s:i}", "size", 20 << 20),
+					 PATIENCE_MS, NULL, NULL, &result, &err),
 			 0);
 	assert_int_equal(json_string_length(result), 20 << 20);
 	json_decref(result);
@@ -359,8 +363,8 @@ static void wait_for_count(struct ctl_client *c, const char *verb, unsigned want
 		json_t *result = NULL;
 		struct err err;
 
-		assert_int_equal(ctl_client_call(c, verb, NULL, 60000, NULL, NULL, &result, &err),
-				 0);
+		assert_int_equal(
+			ctl_client_call(c, verb, NULL, PATIENCE_MS, NULL, NULL, &result, &err), 0);
 		got = json_integer_value(result);
 		json_decref(result);
 		assert_true(got <= wanted);

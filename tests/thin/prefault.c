@@ -44,6 +44,21 @@ static uint64_t pages_present(uint8_t *at)
 	return count;
 }
 
+/* Until all of it has come. */
+static void wait_for_all(uint8_t *at)
+{
+	while (pages_present(at) < BYTES / PAGE)
+		usleep(20000);
+}
+
+/* The end of a measurement: what was left of it comes now. */
+static void come_to_end(struct prefault *p, uint8_t *at)
+{
+	wait_for_all(at);
+	prefault_stop(p);
+	munmap(at, BYTES);
+}
+
 static atomic_bool burn;
 
 static void *burner(void *arg)
@@ -100,8 +115,7 @@ static void all_of_it_comes_and_content_stays(void **state)
 	assert_true(p.running);
 	for (uint64_t i = 0; i < BYTES; i += 1 << 20)
 		at[i] = (uint8_t)(i >> 20) | 1;
-	while (pages_present(at) < BYTES / PAGE)
-		usleep(20000);
+	wait_for_all(at);
 	prefault_stop(&p);
 	for (uint64_t i = 0; i < BYTES; i += 1 << 20)
 		assert_int_equal(at[i], (uint8_t)(i >> 20) | 1);
@@ -130,10 +144,7 @@ static bool some_is_left_beside_others(const cpu_set_t *cpus)
 	} while (ms_of(&now) < ms_of(&begin) + 400);
 	left = pages_present(at) < BYTES / PAGE;
 	end_burning(threads);
-	while (pages_present(at) < BYTES / PAGE)
-		usleep(20000);
-	prefault_stop(&p);
-	munmap(at, BYTES);
+	come_to_end(&p, at);
 	return left;
 }
 
@@ -168,10 +179,7 @@ static bool some_is_left_beside_requests(void)
 		usleep(1000);
 	}
 	left = pages_present(at) < BYTES / PAGE;
-	while (pages_present(at) < BYTES / PAGE)
-		usleep(20000);
-	prefault_stop(&p);
-	munmap(at, BYTES);
+	come_to_end(&p, at);
 	return left;
 }
 
